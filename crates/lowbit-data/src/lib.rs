@@ -1,0 +1,1 @@
+//! Data sets and preprocessing: the only image decoder.

@@ -1,0 +1,1 @@
+//! The graph, its operators and the passes that rewrite it.

@@ -1,0 +1,1 @@
+//! Compute kernels over plain slices: the only crate with unsafe code.

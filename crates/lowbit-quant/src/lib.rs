@@ -1,0 +1,1 @@
+//! Quantizer maths that knows no graph: parameters, grids, scale rules, observers' histograms.

@@ -1,0 +1,1 @@
+//! Shapes, dense tensors and the project's only randomness.
