@@ -1,0 +1,1 @@
+//! Rewrites, one per file, each verified by running graphs before and after.

@@ -1,0 +1,317 @@
+//! Runs a graph: one node after the other, buffers reused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lowbit_tensor::{Buffer, Shape, Tensor};
+
+use crate::op::Prepared;
+use crate::{Graph, GraphError, Inputs, OpError, ValueId};
+
+/// Buffers that finished values gave back, for the next ones to use.
+#[derive(Debug)]
+pub struct Pool {
+    floats: Vec<Vec<f32>>,
+    codes: Vec<Vec<u8>>,
+    sums: Vec<Vec<i32>>,
+    limit: usize,
+}
+
+/// Elements a single result may have unless a session says otherwise: 2^28, 1 GiB of floats.
+pub const DEFAULT_ELEMENT_LIMIT: usize = 1 << 28;
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool {
+            floats: vec![],
+            codes: vec![],
+            sums: vec![],
+            limit: DEFAULT_ELEMENT_LIMIT,
+        }
+    }
+}
+
+fn take<T: Copy + Default>(free: &mut Vec<Vec<T>>, len: usize) -> Vec<T> {
+    // The smallest buffer that is large enough, so that a large one is not spent on a small value.
+    let fitting = (0..free.len())
+        .filter(|&i| free[i].capacity() >= len)
+        .min_by_key(|&i| free[i].capacity());
+    let mut buffer = fitting.map(|i| free.swap_remove(i)).unwrap_or_default();
+    buffer.resize(len, T::default());
+    buffer
+}
+
+impl Pool {
+    /// Number of elements of `shape`, when the limit allows it.
+    ///
+    /// # Errors
+    /// `TooLarge` when it does not.
+    pub fn check(&self, shape: &Shape) -> Result<usize, OpError> {
+        match shape.checked_len() {
+            Some(n) if n <= self.limit => Ok(n),
+            _ => Err(OpError::TooLarge {
+                shape: shape.to_string(),
+                limit: self.limit,
+            }),
+        }
+    }
+
+    /// A float buffer for `shape`; its contents are arbitrary.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond the session's limit.
+    pub fn floats(&mut self, shape: &Shape) -> Result<Vec<f32>, OpError> {
+        let len = self.check(shape)?;
+        Ok(take(&mut self.floats, len))
+    }
+
+    /// A byte buffer for `shape`; its contents are arbitrary.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond the session's limit.
+    pub fn codes(&mut self, shape: &Shape) -> Result<Vec<u8>, OpError> {
+        let len = self.check(shape)?;
+        Ok(take(&mut self.codes, len))
+    }
+
+    /// An int32 buffer for `shape`; its contents are arbitrary.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond the session's limit.
+    pub fn sums(&mut self, shape: &Shape) -> Result<Vec<i32>, OpError> {
+        let len = self.check(shape)?;
+        Ok(take(&mut self.sums, len))
+    }
+
+    /// Takes an int32 buffer back.
+    pub fn give_sums(&mut self, buffer: Vec<i32>) {
+        self.sums.push(buffer);
+    }
+
+    /// Takes a finished tensor's buffer back.
+    pub fn give(&mut self, tensor: Tensor) {
+        match tensor.into_buffer() {
+            Buffer::F32(v) => self.floats.push(v),
+            Buffer::U8(v) => self.codes.push(v),
+            Buffer::I32(v) => self.sums.push(v),
+            _ => {}
+        }
+    }
+}
+
+/// What one thread needs to run sessions: buffers and scratch, reused from run to run.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Result buffers.
+    pub pool: Pool,
+    /// Kernel scratch.
+    pub scratch: lowbit_kernels::Scratch,
+    /// Whether operators may use other threads.
+    pub parallel: lowbit_kernels::Parallel,
+}
+
+impl Workspace {
+    /// A workspace whose operators run on the calling thread alone: for callers that run many images in parallel.
+    #[must_use]
+    pub fn serial() -> Self {
+        Workspace {
+            parallel: lowbit_kernels::Parallel::Serial,
+            ..Workspace::default()
+        }
+    }
+
+    /// A workspace whose operators share their work among the threads of the current rayon pool.
+    #[must_use]
+    pub fn parallel() -> Self {
+        Workspace {
+            parallel: lowbit_kernels::Parallel::Rayon,
+            ..Workspace::default()
+        }
+    }
+
+    /// Refuses results of more than `limit` elements.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.pool.limit = limit;
+        self
+    }
+}
+
+/// A verified graph with its weights packed for the kernels, ready to run. Shared freely between threads.
+#[derive(Debug)]
+pub struct Session {
+    graph: Graph,
+    prepared: Vec<Prepared>,
+    /// Per node, the values nobody reads after it.
+    expiring: Vec<Vec<ValueId>>,
+}
+
+impl Session {
+    /// Verifies the graph and packs its weights.
+    ///
+    /// # Errors
+    /// What [`Graph::verify`] finds, or a node whose constant operands do not fit it.
+    pub fn new(graph: &Graph) -> Result<Self, GraphError> {
+        graph.verify()?;
+        let mut prepared = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            let constants: Vec<Option<&Arc<Tensor>>> = node
+                .inputs
+                .iter()
+                .map(|v| v.and_then(|v| graph.constant(v)))
+                .collect();
+            let packed = Prepared::new(&node.op, &constants);
+            prepared.push(packed.map_err(|source| GraphError::Op {
+                node: node.name.clone(),
+                op: node.op.name(),
+                source,
+            })?);
+        }
+        Ok(Session {
+            graph: graph.clone(),
+            prepared,
+            expiring: expiring(graph),
+        })
+    }
+
+    /// The graph that runs.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Computes the outputs.
+    ///
+    /// # Errors
+    /// `Feed` when the inputs are not the graph's, `Op` when a node refuses its inputs.
+    pub fn run(&self, feeds: &[Tensor], work: &mut Workspace) -> Result<Vec<Tensor>, GraphError> {
+        self.run_observed(feeds, work, &mut |_, _| {})
+    }
+
+    /// Computes the outputs and shows every value on the way, inputs first, as soon as it is known.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_observed(
+        &self,
+        feeds: &[Tensor],
+        work: &mut Workspace,
+        observe: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Vec<Tensor>, GraphError> {
+        self.check_feeds(feeds)?;
+        let mut live: HashMap<ValueId, Tensor> = HashMap::new();
+        for (input, tensor) in self.graph.inputs.iter().zip(feeds) {
+            observe(input.value, tensor);
+        }
+        for (i, node) in self.graph.nodes.iter().enumerate() {
+            let made = self.step(i, feeds, &live, work)?;
+            for (value, tensor) in node.outputs.iter().zip(made) {
+                if let Some(value) = *value {
+                    observe(value, &tensor);
+                    live.insert(value, tensor);
+                }
+            }
+            for value in &self.expiring[i] {
+                if let Some(tensor) = live.remove(value) {
+                    work.pool.give(tensor);
+                }
+            }
+        }
+        let take = |&value: &ValueId| self.read(value, feeds, &live).cloned();
+        Ok(self.graph.outputs.iter().filter_map(take).collect())
+    }
+
+    fn step(
+        &self,
+        index: usize,
+        feeds: &[Tensor],
+        live: &HashMap<ValueId, Tensor>,
+        work: &mut Workspace,
+    ) -> Result<Vec<Tensor>, GraphError> {
+        let node = &self.graph.nodes[index];
+        let read = |v: &Option<ValueId>| v.and_then(|v| self.read(v, feeds, live));
+        let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(read).collect();
+        self.prepared[index]
+            .forward(&node.op, &Inputs(&inputs), work)
+            .map_err(|source| GraphError::Op {
+                node: node.name.clone(),
+                op: node.op.name(),
+                source,
+            })
+    }
+
+    fn read<'a>(
+        &'a self,
+        value: ValueId,
+        feeds: &'a [Tensor],
+        live: &'a HashMap<ValueId, Tensor>,
+    ) -> Option<&'a Tensor> {
+        let fed = || {
+            self.graph
+                .inputs
+                .iter()
+                .position(|i| i.value == value)
+                .map(|i| &feeds[i])
+        };
+        live.get(&value)
+            .or_else(|| self.graph.constant(value).map(AsRef::as_ref))
+            .or_else(fed)
+    }
+
+    fn check_feeds(&self, feeds: &[Tensor]) -> Result<(), GraphError> {
+        let graph = &self.graph;
+        if feeds.len() != graph.inputs.len() {
+            return Err(GraphError::Feed {
+                input: graph
+                    .inputs
+                    .first()
+                    .map_or("", |i| graph.value_name(i.value))
+                    .to_owned(),
+                found: format!("{} tensors", feeds.len()),
+                expected: format!("{} tensors", graph.inputs.len()),
+            });
+        }
+        for (input, tensor) in graph.inputs.iter().zip(feeds) {
+            let fits = tensor.rank() == input.dims.len()
+                && tensor
+                    .shape()
+                    .iter()
+                    .zip(&input.dims)
+                    .all(|(&d, e)| e.is_none_or(|e| e == d));
+            if !fits || tensor.dtype() != input.dtype {
+                let dims: Vec<_> = input
+                    .dims
+                    .iter()
+                    .map(|d| d.map_or("?".into(), |d| d.to_string()))
+                    .collect();
+                return Err(GraphError::Feed {
+                    input: graph.value_name(input.value).to_owned(),
+                    found: format!("{}{}", tensor.dtype(), tensor.shape()),
+                    expected: format!("{}[{}]", input.dtype, dims.join(", ")),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn expiring(graph: &Graph) -> Vec<Vec<ValueId>> {
+    let mut last: HashMap<ValueId, usize> = HashMap::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        // A value nobody reads expires where it is made.
+        for &value in node.inputs.iter().chain(&node.outputs).flatten() {
+            last.insert(value, i);
+        }
+    }
+    let mut expiring = vec![Vec::new(); graph.nodes.len()];
+    for (value, i) in last {
+        if !graph.outputs.contains(&value) && graph.constant(value).is_none() {
+            expiring[i].push(value);
+        }
+    }
+    // A map's order differs from run to run; buffers must not.
+    expiring
+        .iter_mut()
+        .for_each(|values| values.sort_unstable());
+    expiring
+}
