@@ -27,6 +27,7 @@ mod slice;
 mod softmax;
 mod split;
 mod unary;
+mod window;
 
 use lowbit_tensor::Tensor;
 
