@@ -1,0 +1,339 @@
+//! The dozen vector operations that the kernels are written in, for each tier.
+//!
+//! A vector is `LANES` words of 32 bits; a word is one `f32` or a pair of `i16`. Methods are `#[inline(always)]` so that
+//! they melt into the `#[target_feature]` function of [`crate::isa::Isa::dispatch`]. No loop lives here.
+
+/// One tier's vectors. The implementing token proves that the CPU has the instructions.
+pub(crate) trait Arch: Copy + Send + Sync {
+    type V: Copy;
+    /// Words in a vector.
+    const LANES: usize;
+    /// Rows of the register tile.
+    const ROWS: usize;
+    fn splat(self, word: u32) -> Self::V;
+    /// # Safety
+    /// `LANES` words are readable at `from`.
+    unsafe fn load(self, from: *const u32) -> Self::V;
+    /// # Safety
+    /// `LANES` words are writable at `to`.
+    unsafe fn store(self, to: *mut u32, vector: Self::V);
+    /// Reads the first `len <= LANES` words, zeros in the others.
+    /// # Safety
+    /// `len` words are readable at `from`.
+    unsafe fn load_part(self, from: *const u32, len: usize) -> Self::V;
+    /// Writes the first `len <= LANES` words.
+    /// # Safety
+    /// `len` words are writable at `to`.
+    unsafe fn store_part(self, to: *mut u32, vector: Self::V, len: usize);
+    /// `acc + a * b` as `f32`.
+    fn fma_f32(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    fn add_f32(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul_f32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b`, so that a NaN in `b` stays.
+    fn max_f32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b`, so that a NaN in `b` stays.
+    fn min_f32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `acc + a.0 * b.0 + a.1 * b.1` as `i32`, the words being pairs of `i16`.
+    fn dot_i16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    fn add_i32(self, a: Self::V, b: Self::V) -> Self::V;
+}
+
+/// Plain Rust: arrays that the compiler may or may not turn into vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+#[inline(always)]
+fn zip4(a: [u32; 4], b: [u32; 4], op: impl Fn(f32, f32) -> f32) -> [u32; 4] {
+    std::array::from_fn(|i| op(f32::from_bits(a[i]), f32::from_bits(b[i])).to_bits())
+}
+
+#[inline(always)]
+fn half(word: u32, shift: u32) -> i32 {
+    i32::from((word >> shift) as u16 as i16)
+}
+
+impl Arch for Portable {
+    type V = [u32; 4];
+    const LANES: usize = 4;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, word: u32) -> Self::V {
+        [word; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const u32) -> Self::V {
+        // SAFETY: the caller promises four readable words; the read needs no alignment.
+        unsafe { from.cast::<[u32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u32, vector: Self::V) {
+        // SAFETY: the caller promises four writable words; the write needs no alignment.
+        unsafe { to.cast::<[u32; 4]>().write_unaligned(vector) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(self, from: *const u32, len: usize) -> Self::V {
+        let mut vector = [0; 4];
+        for (lane, word) in vector.iter_mut().enumerate().take(len) {
+            // SAFETY: the caller promises `len` readable words.
+            *word = unsafe { from.add(lane).read() };
+        }
+        vector
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut u32, vector: Self::V, len: usize) {
+        for (lane, word) in vector.into_iter().enumerate().take(len) {
+            // SAFETY: the caller promises `len` writable words.
+            unsafe { to.add(lane).write(word) }
+        }
+    }
+
+    #[inline(always)]
+    fn fma_f32(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        self.add_f32(acc, self.mul_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn add_f32(self, a: Self::V, b: Self::V) -> Self::V {
+        zip4(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn mul_f32(self, a: Self::V, b: Self::V) -> Self::V {
+        zip4(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn max_f32(self, a: Self::V, b: Self::V) -> Self::V {
+        zip4(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min_f32(self, a: Self::V, b: Self::V) -> Self::V {
+        zip4(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn dot_i16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| {
+            let sum = half(a[i], 0) * half(b[i], 0) + half(a[i], 16) * half(b[i], 16);
+            acc[i].wrapping_add(sum as u32)
+        })
+    }
+
+    #[inline(always)]
+    fn add_i32(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Arch;
+    use crate::isa::{Avx2, Avx512};
+
+    /// Arithmetic of a tier whose token is at hand.
+    macro_rules! proven {
+        ($operation:expr) => {
+            // SAFETY: register arithmetic only; `self` is a token, made after the CPU reported these instructions.
+            unsafe { $operation }
+        };
+    }
+
+    impl Arch for Avx2 {
+        type V = __m256i;
+        const LANES: usize = 8;
+        const ROWS: usize = 4;
+
+        #[inline(always)]
+        fn splat(self, word: u32) -> Self::V {
+            proven!(_mm256_set1_epi32(word as i32))
+        }
+
+        #[inline(always)]
+        unsafe fn load(self, from: *const u32) -> Self::V {
+            // SAFETY: the caller promises eight readable words; `loadu` needs no alignment.
+            unsafe { _mm256_loadu_si256(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut u32, vector: Self::V) {
+            // SAFETY: the caller promises eight writable words; `storeu` needs no alignment.
+            unsafe { _mm256_storeu_si256(to.cast(), vector) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_part(self, from: *const u32, len: usize) -> Self::V {
+            let mask = lane_mask(self, len);
+            // SAFETY: the mask holds `len` lanes, which the caller promises readable; others are not touched.
+            unsafe { _mm256_maskload_epi32(from.cast(), mask) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_part(self, to: *mut u32, vector: Self::V, len: usize) {
+            let mask = lane_mask(self, len);
+            // SAFETY: the mask holds `len` lanes, which the caller promises writable; others are not touched.
+            unsafe { _mm256_maskstore_epi32(to.cast(), mask, vector) }
+        }
+
+        #[inline(always)]
+        fn fma_f32(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_castps_si256(_mm256_fmadd_ps(
+                _mm256_castsi256_ps(a),
+                _mm256_castsi256_ps(b),
+                _mm256_castsi256_ps(acc)
+            )))
+        }
+
+        #[inline(always)]
+        fn add_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_castps_si256(_mm256_add_ps(
+                _mm256_castsi256_ps(a),
+                _mm256_castsi256_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn mul_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_castps_si256(_mm256_mul_ps(
+                _mm256_castsi256_ps(a),
+                _mm256_castsi256_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn max_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_castps_si256(_mm256_max_ps(
+                _mm256_castsi256_ps(a),
+                _mm256_castsi256_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn min_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_castps_si256(_mm256_min_ps(
+                _mm256_castsi256_ps(a),
+                _mm256_castsi256_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn dot_i16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b)))
+        }
+
+        #[inline(always)]
+        fn add_i32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm256_add_epi32(a, b))
+        }
+    }
+
+    #[inline(always)]
+    fn lane_mask(token: Avx2, len: usize) -> __m256i {
+        let _ = token;
+        // SAFETY: register arithmetic only; the token was made after the CPU reported AVX2.
+        unsafe {
+            _mm256_cmpgt_epi32(
+                _mm256_set1_epi32(len as i32),
+                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+            )
+        }
+    }
+
+    impl Arch for Avx512 {
+        type V = __m512i;
+        const LANES: usize = 16;
+        const ROWS: usize = 8;
+
+        #[inline(always)]
+        fn splat(self, word: u32) -> Self::V {
+            proven!(_mm512_set1_epi32(word as i32))
+        }
+
+        #[inline(always)]
+        unsafe fn load(self, from: *const u32) -> Self::V {
+            // SAFETY: the caller promises sixteen readable words; `loadu` needs no alignment.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut u32, vector: Self::V) {
+            // SAFETY: the caller promises sixteen writable words; `storeu` needs no alignment.
+            unsafe { _mm512_storeu_si512(to.cast(), vector) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_part(self, from: *const u32, len: usize) -> Self::V {
+            // SAFETY: the mask holds `len` lanes, which the caller promises readable; others are not touched.
+            unsafe { _mm512_maskz_loadu_epi32(first_lanes(len), from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_part(self, to: *mut u32, vector: Self::V, len: usize) {
+            // SAFETY: the mask holds `len` lanes, which the caller promises writable; others are not touched.
+            unsafe { _mm512_mask_storeu_epi32(to.cast(), first_lanes(len), vector) }
+        }
+
+        #[inline(always)]
+        fn fma_f32(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_castps_si512(_mm512_fmadd_ps(
+                _mm512_castsi512_ps(a),
+                _mm512_castsi512_ps(b),
+                _mm512_castsi512_ps(acc)
+            )))
+        }
+
+        #[inline(always)]
+        fn add_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_castps_si512(_mm512_add_ps(
+                _mm512_castsi512_ps(a),
+                _mm512_castsi512_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn mul_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_castps_si512(_mm512_mul_ps(
+                _mm512_castsi512_ps(a),
+                _mm512_castsi512_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn max_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_castps_si512(_mm512_max_ps(
+                _mm512_castsi512_ps(a),
+                _mm512_castsi512_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn min_f32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_castps_si512(_mm512_min_ps(
+                _mm512_castsi512_ps(a),
+                _mm512_castsi512_ps(b)
+            )))
+        }
+
+        #[inline(always)]
+        fn dot_i16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_dpwssd_epi32(acc, a, b))
+        }
+
+        #[inline(always)]
+        fn add_i32(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!(_mm512_add_epi32(a, b))
+        }
+    }
+
+    #[inline(always)]
+    fn first_lanes(len: usize) -> __mmask16 {
+        ((1u32 << len) - 1) as __mmask16
+    }
+}

@@ -1,0 +1,88 @@
+//! Convolution of `f32` images, NCHW, with packed weights, bias and activation.
+
+use crate::engine::{Core, Form, Job, Scratch};
+use crate::geometry::{Activation, ConvGeometry, Parallel};
+use crate::isa::Isa;
+use crate::stage::Floats;
+use crate::word::{Float, bits, bits_mut};
+
+/// Weights and bias of a convolution, packed once for the tiles of this CPU.
+///
+/// Each output is the sum of its taps in the order channel, row, column, then the bias, then the activation: the same
+/// bits for any batch, thread count and [`Parallel`]. Between tiers (see [`Isa`]) results differ by rounding.
+#[derive(Clone, Debug)]
+pub struct PackedConv(Core);
+
+/// One call of [`PackedConv::run`].
+#[derive(Clone, Copy, Debug)]
+pub struct ConvCall<'a> {
+    /// Images in the batch.
+    pub n: usize,
+    /// Sizes; all but `input`, `pads`, `strides` and `dilations` were fixed by packing.
+    pub geometry: &'a ConvGeometry,
+    /// What is applied after the bias.
+    pub activation: Activation,
+    /// Threads.
+    pub parallel: Parallel,
+}
+
+impl PackedConv {
+    /// Packs `weight`, which is `shape` = `[o, i / groups, kh, kw]`, for the best tier.
+    /// # Panics
+    /// When a length does not fit the shape, or the groups do not divide the output channels.
+    #[must_use]
+    pub fn new(weight: &[f32], shape: [usize; 4], bias: Option<&[f32]>, groups: usize) -> Self {
+        Self::for_isa(Isa::current(), weight, shape, (bias, groups))
+    }
+
+    /// As [`PackedConv::new`], for a given tier; the last argument is `(bias, groups)`.
+    /// # Panics
+    /// As [`PackedConv::new`].
+    #[must_use]
+    pub fn for_isa(
+        isa: Isa,
+        weight: &[f32],
+        shape: [usize; 4],
+        (bias, groups): (Option<&[f32]>, usize),
+    ) -> Self {
+        let [outputs, inputs, kh, kw] = shape;
+        assert!(
+            weight.len() == outputs * inputs * kh * kw,
+            "the weight has the length of its shape"
+        );
+        assert!(
+            bias.is_none_or(|bias| bias.len() == outputs),
+            "the bias has one entry per output channel"
+        );
+        let bias = |o: usize| bias.map_or(0, |bias| bias[o].to_bits());
+        let word =
+            |[o, i, y, x]: [usize; 4]| weight[((o * inputs + i) * kh + y) * kw + x].to_bits();
+        Self(Core::new(
+            isa,
+            Form {
+                shape,
+                groups,
+                pack: 1,
+            },
+            bias,
+            word,
+        ))
+    }
+
+    /// Convolves `n` images of `x` into `out`.
+    /// # Panics
+    /// When a length does not fit the geometry, or the geometry is not that of the packed weights.
+    pub fn run(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        assert!(
+            x.len() == call.n * call.geometry.input_len(),
+            "the input holds n images"
+        );
+        let job = Job {
+            feed: Floats(bits(x)),
+            word: Float::new(call.activation),
+            geometry: call.geometry,
+        };
+        self.0
+            .run(&job, (call.n, call.parallel), bits_mut(out), scratch);
+    }
+}

@@ -1,0 +1,152 @@
+//! Which instruction set runs: found once, forced by `LOWBIT_ISA`, and proved by tokens.
+//!
+//! A token ([`Avx2`], [`Avx512`]) has a private field and is made here alone, after the CPU was asked; so holding one
+//! proves that the instructions exist. [`Isa::dispatch`] is the single door from run time to compiled tier: it calls a
+//! `#[target_feature]` function into which the generic body of a [`Task`] is inlined. This module knows no kernel.
+
+use std::sync::OnceLock;
+
+use crate::arch::Arch;
+
+/// Proof that the CPU has AVX2 and FMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx2(());
+
+/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512(());
+
+/// The tier of instructions that a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust, whatever the compiler makes of it for the base target.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2(Avx2),
+    /// x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI.
+    Avx512(Avx512),
+}
+
+/// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
+pub(crate) trait Task {
+    type Output;
+    fn run<A: Arch>(self, arch: A) -> Self::Output;
+}
+
+impl Isa {
+    /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it
+    /// (`portable`, `avx2`, `avx512`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
+    #[must_use]
+    pub fn current() -> Self {
+        static CURRENT: OnceLock<Isa> = OnceLock::new();
+        *CURRENT.get_or_init(|| {
+            let available = Self::available();
+            let rank = match std::env::var("LOWBIT_ISA").as_deref() {
+                Ok("portable") => 0,
+                Ok("avx2") => 1,
+                Ok(_) | Err(_) => 2,
+            };
+            available[rank.min(available.len() - 1)]
+        })
+    }
+
+    /// Every tier that this CPU can run, from the plainest to the widest.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut tiers = vec![Self::Portable];
+        tiers.extend(detect_avx2().map(Self::Avx2));
+        tiers.extend(detect_avx512().map(Self::Avx512));
+        tiers
+    }
+
+    /// The name that `LOWBIT_ISA` takes for this tier.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2(_) => "avx2",
+            Self::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Output rows and vector columns of the register tile: the packed layouts depend on them.
+    pub(crate) fn tile(self) -> TileShape {
+        let (rows, lanes) = match self {
+            Self::Portable => (4, 4),
+            Self::Avx2(_) => (4, 8),
+            Self::Avx512(_) => (8, 16),
+        };
+        TileShape { rows, lanes }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
+        match self {
+            Self::Portable => task.run(crate::arch::Portable),
+            // SAFETY: the token is made only after the CPU reported these features.
+            Self::Avx2(token) => unsafe { run_avx2(token, task) },
+            // SAFETY: the token is made only after the CPU reported these features.
+            Self::Avx512(token) => unsafe { run_avx512(token, task) },
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
+        task.run(crate::arch::Portable)
+    }
+}
+
+/// The register tile of a tier: `rows` broadcast operands against [`VECTORS`] vectors of `lanes` words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileShape {
+    pub(crate) rows: usize,
+    pub(crate) lanes: usize,
+}
+
+/// Vectors across a register tile: 8 x 3 accumulators fill 24 of 32 registers, 4 x 3 fill 12 of 16.
+pub(crate) const VECTORS: usize = 3;
+
+impl TileShape {
+    pub(crate) fn columns(self) -> usize {
+        self.lanes * VECTORS
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<T: Task>(token: Avx2, task: T) -> T::Output {
+    task.run(token)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn run_avx512<T: Task>(token: Avx512, task: T) -> T::Output {
+    task.run(token)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect_avx2() -> Option<Avx2> {
+    let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    found.then_some(Avx2(()))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect_avx512() -> Option<Avx512> {
+    let found = detect_avx2().is_some()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni");
+    found.then_some(Avx512(()))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect_avx2() -> Option<Avx2> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect_avx512() -> Option<Avx512> {
+    None
+}
