@@ -36,6 +36,8 @@ pub(crate) trait Arch: Copy + Send + Sync {
     /// `acc + a.0 * b.0 + a.1 * b.1` as `i32`, the words being pairs of `i16`.
     fn dot_i16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
     fn add_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Words 0, 2, 4, ... of `a` followed by `b`.
+    fn evens(self, a: Self::V, b: Self::V) -> Self::V;
 }
 
 /// Plain Rust: arrays that the compiler may or may not turn into vectors.
@@ -128,6 +130,11 @@ impl Arch for Portable {
     #[inline(always)]
     fn add_i32(self, a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(always)]
+    fn evens(self, a: Self::V, b: Self::V) -> Self::V {
+        [a[0], a[2], b[0], b[2]]
     }
 }
 
@@ -232,6 +239,17 @@ mod x86 {
         fn add_i32(self, a: Self::V, b: Self::V) -> Self::V {
             proven!(_mm256_add_epi32(a, b))
         }
+
+        #[inline(always)]
+        fn evens(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!({
+                let halves = _mm256_shuffle_ps::<0b10_00_10_00>(
+                    _mm256_castsi256_ps(a),
+                    _mm256_castsi256_ps(b),
+                );
+                _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(halves))
+            })
+        }
     }
 
     #[inline(always)]
@@ -329,6 +347,15 @@ mod x86 {
         #[inline(always)]
         fn add_i32(self, a: Self::V, b: Self::V) -> Self::V {
             proven!(_mm512_add_epi32(a, b))
+        }
+
+        #[inline(always)]
+        fn evens(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!({
+                let index =
+                    _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                _mm512_permutex2var_epi32(a, index, b)
+            })
         }
     }
 

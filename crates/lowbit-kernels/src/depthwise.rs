@@ -1,16 +1,22 @@
 //! Depthwise convolution: each channel staged alone, then slid over with all taps in registers.
+//!
+//! Where rows are neither strided nor dilated, [`BAND`] output rows are computed together, so that a vector once loaded
+//! serves every tap of its column. Taps are summed in the order row, column in any case.
 
 use crate::arch::Arch;
 use crate::engine::Job;
 use crate::isa::Task;
-use crate::stage::{Feed, Layout, stage_plane};
+use crate::stage::{Feed, Layout, Stager};
 use crate::tile::Sink;
 use crate::word::Word;
+
+/// Output rows computed together.
+const BAND: usize = 4;
 
 /// Consecutive output planes, the first being plane `first` counted through images and channels.
 pub(crate) struct DepthwiseTask<'a, F, W> {
     pub(crate) job: Job<'a, F, W>,
-    pub(crate) layout: &'a Layout,
+    pub(crate) stager: Stager<'a, F>,
     pub(crate) first: usize,
     /// `[channel][tap]`
     pub(crate) weights: &'a [u32],
@@ -25,34 +31,71 @@ impl<F: Feed, W: Word> Task for DepthwiseTask<'_, F, W> {
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
         let g = self.job.geometry;
-        let [rows, width] = g.output();
-        let plane = self.layout.plane();
-        if self.staged.len() < plane + A::LANES {
-            self.staged.resize(plane + A::LANES, 0);
+        let dense_rows = g.strides[0] == 1 && g.dilations[0] == 1;
+        let banded = dense_rows && g.output()[0] >= BAND;
+        match (g.kernel, banded) {
+            ([3, 3], true) => self.planes::<A, 3, 3, BAND>(arch),
+            ([3, 3], false) => self.planes::<A, 9, 1, 1>(arch),
+            ([5, 5], true) => self.planes::<A, 5, 5, BAND>(arch),
+            ([5, 5], false) => self.planes::<A, 25, 1, 1>(arch),
+            _ => self.planes::<A, 0, 0, 1>(arch),
         }
+    }
+}
+
+impl<F: Feed, W: Word> DepthwiseTask<'_, F, W> {
+    /// `KH` steps of `KW` taps each; with a band, a step is a kernel row and lies one pitch after the one before.
+    #[inline(always)]
+    fn planes<A: Arch, const KH: usize, const KW: usize, const ROWS: usize>(self, arch: A) {
+        let g = self.job.geometry;
+        let [rows, width] = g.output();
+        let layout = self.stager.layout;
+        let size = layout.plane();
+        if self.staged.len() < size + A::LANES {
+            self.staged.resize(size + A::LANES, 0);
+        }
+        self.staged[..size].fill(0);
+        let taps = g.kernel[0] * g.kernel[1];
+        let steps = Steps::<KH, KW>::new(layout, g.kernel[1], ROWS);
         for (index, out) in self.out.chunks_exact_mut(rows * width).enumerate() {
-            stage_plane(
-                arch,
-                self.job.feed,
-                self.layout,
-                self.first + index,
-                &mut self.staged[..plane],
-            );
+            self.stager
+                .stage(arch, self.first + index, &mut self.staged[..size]);
             let channel = (self.first + index) % g.channels_out;
-            let taps = g.kernel[0] * g.kernel[1];
             let plane = Plane {
-                staged: &self.staged[..plane + A::LANES],
-                layout: self.layout,
+                staged: &self.staged[..size + A::LANES],
+                layout,
                 kernel_width: g.kernel[1],
                 weights: &self.weights[channel * taps..][..taps],
                 bias: self.bias[channel],
                 size: [rows, width],
             };
-            match taps {
-                9 => plane.slide::<A, W, 9>(arch, self.job.word, out),
-                25 => plane.slide::<A, W, 25>(arch, self.job.word, out),
-                _ => plane.slide_any(arch, self.job.word, out),
+            if KH == 0 {
+                plane.slide_any(arch, self.job.word, out);
+            } else {
+                plane.slide::<A, W, KH, KW, ROWS>(arch, self.job.word, &steps, out);
             }
+        }
+    }
+}
+
+/// Offsets of the taps of each step.
+struct Steps<const KH: usize, const KW: usize> {
+    offsets: [[usize; KW]; KH],
+    reach: usize,
+}
+
+impl<const KH: usize, const KW: usize> Steps<KH, KW> {
+    fn new(layout: &Layout, kernel_width: usize, rows: usize) -> Self {
+        let tap = |step: usize, tap: usize| {
+            let at = step * KW + tap;
+            layout.tap(at / kernel_width, at % kernel_width)
+        };
+        let offsets: [[usize; KW]; KH] =
+            std::array::from_fn(|step| std::array::from_fn(|t| tap(step, t)));
+        let reach = offsets.as_flattened().iter().copied().max().unwrap_or(0);
+        Self {
+            offsets,
+            reach: reach + (rows - 1) * layout.pitch(),
         }
     }
 }
@@ -68,34 +111,52 @@ struct Plane<'a> {
 
 impl Plane<'_> {
     #[inline(always)]
-    fn slide<A: Arch, W: Word, const TAPS: usize>(&self, arch: A, word: W, out: &mut [u32]) {
-        let [rows, width] = self.size;
-        let offsets: [usize; TAPS] = std::array::from_fn(|t| {
-            self.layout
-                .tap(t / self.kernel_width, t % self.kernel_width)
-        });
-        let weights: [A::V; TAPS] = std::array::from_fn(|t| arch.splat(self.weights[t]));
+    fn slide<A: Arch, W: Word, const KH: usize, const KW: usize, const ROWS: usize>(
+        &self,
+        arch: A,
+        word: W,
+        steps: &Steps<KH, KW>,
+        out: &mut [u32],
+    ) {
+        let ([rows, width], pitch) = (self.size, self.layout.pitch());
+        let weights: [[A::V; KW]; KH] =
+            std::array::from_fn(|s| std::array::from_fn(|t| arch.splat(self.weights[s * KW + t])));
         let bias = arch.splat(self.bias);
         let sink = Sink::new(out);
-        let last = (rows - 1) * self.layout.pitch() + (width - 1) / A::LANES * A::LANES;
-        for offset in offsets {
-            assert!(
-                last + offset + A::LANES <= self.staged.len(),
-                "every vector lies inside the staged plane"
-            );
-        }
-        for y in 0..rows {
+        let last = (rows - ROWS) * pitch + (width - 1) / A::LANES * A::LANES;
+        assert!(
+            last + steps.reach + A::LANES <= self.staged.len(),
+            "every vector lies inside the staged plane"
+        );
+        for band in 0..rows.div_ceil(ROWS) {
+            // The last band overlaps the one before rather than being short.
+            let y = (band * ROWS).min(rows - ROWS);
             for x in (0..width).step_by(A::LANES) {
-                let from = self.staged[y * self.layout.pitch() + x..].as_ptr();
-                let mut sum = arch.splat(0);
-                for (&offset, &weight) in offsets.iter().zip(&weights) {
-                    // SAFETY: `from` is at most `last`, for which every offset was asserted.
-                    let vector = unsafe { arch.load(from.add(offset)) };
-                    sum = word.mac(arch, sum, vector, weight);
+                let from = self.staged[y * pitch + x..].as_ptr();
+                let mut sums = [arch.splat(0); ROWS];
+                for input in 0..ROWS + KH - 1 {
+                    for t in 0..KW {
+                        let offset = if ROWS == 1 {
+                            steps.offsets[input][t]
+                        } else {
+                            input * pitch + steps.offsets[0][t]
+                        };
+                        // SAFETY: `from` is at most `last`, for which the farthest offset was asserted.
+                        let vector = unsafe { arch.load(from.add(offset)) };
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            if input >= r && input - r < KH {
+                                *sum = word.mac(arch, *sum, vector, weights[input - r][t]);
+                            }
+                        }
+                    }
                 }
-                let value = word.finish(arch, sum, bias);
-                // SAFETY: `out` is borrowed exclusively by this call.
-                unsafe { sink.store(arch, y * width + x, value, (width - x).min(A::LANES)) }
+                for (r, sum) in sums.into_iter().enumerate() {
+                    let value = word.finish(arch, sum, bias);
+                    // SAFETY: `out` is borrowed exclusively by this call.
+                    unsafe {
+                        sink.store(arch, (y + r) * width + x, value, (width - x).min(A::LANES))
+                    }
+                }
             }
         }
     }

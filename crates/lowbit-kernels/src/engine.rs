@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::depthwise::DepthwiseTask;
 use crate::geometry::{ConvGeometry, Parallel};
 use crate::isa::Isa;
-use crate::stage::{Feed, Layout, StageTask, staged_channels};
+use crate::stage::{Feed, Layout, Move, StageTask, Stager, staged_channels};
 use crate::sweep::{Group, Pixels, Stream, Sweep, SweepTask};
 use crate::tile::{Offsets, Sink};
 use crate::word::Word;
@@ -21,6 +21,7 @@ pub struct Scratch {
     pub(crate) staged: Vec<u32>,
     pub(crate) offsets: Vec<u32>,
     pub(crate) panel: Vec<u32>,
+    pub(crate) moves: Vec<Move>,
     children: Vec<Scratch>,
 }
 
@@ -202,9 +203,14 @@ impl Core {
         scratch: &mut Scratch,
     ) {
         let layout = Layout::new(job.geometry);
+        layout.moves(&mut scratch.moves);
         let task = DepthwiseTask {
             job: *job,
-            layout: &layout,
+            stager: Stager {
+                feed: job.feed,
+                layout: &layout,
+                moves: &scratch.moves,
+            },
             first,
             weights: &self.weights,
             bias: &self.bias,
@@ -258,13 +264,26 @@ impl Core {
             staged,
             offsets,
             panel,
+            moves,
             children,
         } = scratch;
         let channels = staged_channels::<F>(g);
         let image_words = channels * layout.plane();
         let x = match job.feed.direct() {
             Some(words) if layout.is_identity() => &words[block.images.start * g.input_len()..],
-            _ => self.stage(job.feed, layout, (g, &block), staged),
+            _ => {
+                layout.moves(moves);
+                self.stage(
+                    Stager {
+                        feed: job.feed,
+                        layout,
+                        moves,
+                    },
+                    channels,
+                    &block,
+                    staged,
+                )
+            }
         };
         let x = &x[..x.len().min(block.images.len() * image_words + SLACK)];
         let [_, inputs, kh, kw] = self.shape;
@@ -302,33 +321,31 @@ impl Core {
 
     fn stage<'s, F: Feed>(
         &self,
-        feed: F,
-        layout: &Layout,
-        (geometry, block): (&ConvGeometry, &Block),
+        stager: Stager<'_, F>,
+        channels: usize,
+        block: &Block,
         staged: &'s mut Vec<u32>,
     ) -> &'s [u32] {
-        let channels = staged_channels::<F>(geometry);
-        let words = block.images.len() * channels * layout.plane();
+        let plane = stager.layout.plane();
+        let words = block.images.len() * channels * plane;
         if staged.len() < words + SLACK {
             staged.resize(words + SLACK, 0);
         }
         let first = block.images.start * channels;
         match block.parallel {
             Parallel::Serial => self.isa.dispatch(StageTask {
-                feed,
-                layout,
+                stager,
                 first,
                 to: &mut staged[..words],
             }),
             Parallel::Rayon => {
                 let each = channels.div_ceil(4 * rayon::current_num_threads());
                 staged[..words]
-                    .par_chunks_mut((each * layout.plane()).max(1))
+                    .par_chunks_mut((each * plane).max(1))
                     .enumerate()
                     .for_each(|(task, to)| {
                         self.isa.dispatch(StageTask {
-                            feed,
-                            layout,
+                            stager,
                             first: first + task * each,
                             to,
                         });

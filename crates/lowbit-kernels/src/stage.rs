@@ -67,8 +67,24 @@ impl Layout {
         (phase * self.extent[0] + y / g.strides[0]) * self.extent[1] + x / g.strides[1]
     }
 
+    /// The runs of input rows that fill a plane.
+    pub(crate) fn moves(&self, moves: &mut Vec<Move>) {
+        let g = &self.geometry;
+        moves.clear();
+        for phase in 0..self.phases[0] * self.phases[1] {
+            let (top, bottom, input_top) = self.inside(0, phase / self.phases[1]);
+            let (left, right, input_left) = self.inside(1, phase % self.phases[1]);
+            if left < right {
+                moves.extend((top..bottom).map(|row| Move {
+                    from: (input_top + (row - top) * g.strides[0]) * g.input[1] + input_left,
+                    to: (phase * self.extent[0] + row) * self.extent[1] + left,
+                    len: right - left,
+                }));
+            }
+        }
+    }
+
     /// For one phase of an axis: the first and one-past-last position inside the image, and the input index of the first.
-    #[inline(always)]
     fn inside(&self, axis: usize, phase: usize) -> (usize, usize, usize) {
         let g = &self.geometry;
         let (stride, pad) = (g.strides[axis], g.pads[axis]);
@@ -85,9 +101,17 @@ impl Layout {
     }
 }
 
-/// One input row: the element index in one or two channels, and the distance between elements.
+/// A run of one input row on its way into a staged plane: element and word indices relative to the channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    from: usize,
+    to: usize,
+    len: usize,
+}
+
+/// Elements of a row: where they start in one or two channels, and the distance between them.
 #[derive(Clone, Copy)]
-pub(crate) struct Row {
+struct Row {
     first: usize,
     second: Option<usize>,
     step: usize,
@@ -97,8 +121,10 @@ pub(crate) struct Row {
 pub(crate) trait Feed: Copy + Send + Sync {
     /// Channels that share one word.
     const PACK: usize;
-    /// Writes consecutive elements of a row.
-    fn fill<A: Arch>(self, arch: A, to: &mut [u32], row: Row);
+    /// The word of one element, or of one in each of two channels.
+    fn word(self, first: usize, second: Option<usize>) -> u32;
+    /// The words of `LANES` neighbours, unless they reach over the end.
+    fn vector<A: Arch>(self, arch: A, first: usize, second: Option<usize>) -> Option<A::V>;
     /// The words themselves, where no conversion is needed.
     fn direct(&self) -> Option<&[u32]>;
 }
@@ -111,12 +137,15 @@ impl Feed for Floats<'_> {
     const PACK: usize = 1;
 
     #[inline(always)]
-    fn fill<A: Arch>(self, arch: A, to: &mut [u32], row: Row) {
-        if row.step == 1 {
-            copy(arch, to, &self.0[row.first..row.first + to.len()]);
-        } else {
-            each(to, &self.0[row.first..], row.step, |x| x);
-        }
+    fn word(self, first: usize, _: Option<usize>) -> u32 {
+        self.0[first]
+    }
+
+    #[inline(always)]
+    fn vector<A: Arch>(self, arch: A, first: usize, _: Option<usize>) -> Option<A::V> {
+        let words = self.0.get(first..first + A::LANES)?;
+        // SAFETY: the slice holds a whole vector.
+        Some(unsafe { arch.load(words.as_ptr()) })
     }
 
     fn direct(&self) -> Option<&[u32]> {
@@ -135,25 +164,27 @@ impl<T: Copy + Send + Sync + Into<i32>> Feed for Bytes<'_, T> {
     const PACK: usize = 2;
 
     #[inline(always)]
-    fn fill<A: Arch>(self, _: A, to: &mut [u32], row: Row) {
-        let Some(second) = row.second else {
-            return each(to, &self.data[row.first..], row.step, |x| {
-                pair(x.into() - self.zero_point, 0)
-            });
-        };
-        let (low, high) = (&self.data[row.first..], &self.data[second..]);
-        if row.step == 1 {
-            for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
-                *to = pair(low.into() - self.zero_point, high.into() - self.zero_point);
+    fn word(self, first: usize, second: Option<usize>) -> u32 {
+        let value = |at: usize| self.data[at].into() - self.zero_point;
+        pair(value(first), second.map_or(0, value))
+    }
+
+    #[inline(always)]
+    fn vector<A: Arch>(self, arch: A, first: usize, second: Option<usize>) -> Option<A::V> {
+        let low = self.data.get(first..first + A::LANES)?;
+        let mut words = [0; MAX_LANES];
+        if let Some(second) = second {
+            let high = self.data.get(second..second + A::LANES)?;
+            for ((word, &low), &high) in words[..A::LANES].iter_mut().zip(low).zip(high) {
+                *word = pair(low.into() - self.zero_point, high.into() - self.zero_point);
             }
-            return;
+        } else {
+            for (word, &low) in words[..A::LANES].iter_mut().zip(low) {
+                *word = pair(low.into() - self.zero_point, 0);
+            }
         }
-        each(to, low, row.step, |x| pair(x.into() - self.zero_point, 0));
-        let last = to.len() - 1;
-        for (to, high) in to[..last].iter_mut().zip(high.chunks_exact(row.step)) {
-            *to |= pair(0, high[0].into() - self.zero_point);
-        }
-        to[last] |= pair(0, high[last * row.step].into() - self.zero_point);
+        // SAFETY: `LANES <= MAX_LANES` words.
+        Some(unsafe { arch.load(words.as_ptr()) })
     }
 
     fn direct(&self) -> Option<&[u32]> {
@@ -161,26 +192,41 @@ impl<T: Copy + Send + Sync + Into<i32>> Feed for Bytes<'_, T> {
     }
 }
 
-/// `to[j] = map(from[j * step])`; the last element apart, because its chunk may be short.
+/// Words of the widest vector.
+const MAX_LANES: usize = 16;
+
+/// Writes the elements of a row, whole vectors at a time for the strides 1 and 2.
 #[inline(always)]
-fn each<T: Copy>(to: &mut [u32], from: &[T], step: usize, map: impl Fn(T) -> u32) {
-    let Some((last, head)) = to.split_last_mut() else {
-        return;
-    };
-    *last = map(from[head.len() * step]);
-    match step {
-        1 => head
-            .iter_mut()
-            .zip(from)
-            .for_each(|(to, &from)| *to = map(from)),
-        2 => head
-            .iter_mut()
-            .zip(from.chunks_exact(2))
-            .for_each(|(to, from)| *to = map(from[0])),
-        _ => head
-            .iter_mut()
-            .zip(from.chunks_exact(step))
-            .for_each(|(to, from)| *to = map(from[0])),
+fn fill<A: Arch, F: Feed>(arch: A, feed: F, to: &mut [u32], row: Row) {
+    let mut done = 0;
+    while done < to.len() {
+        let to = &mut to[done..];
+        let at = |lane: usize| (row.first + lane, row.second.map(|second| second + lane));
+        let vector = |lane: usize| {
+            let (first, second) = at(lane);
+            feed.vector(arch, first, second)
+        };
+        let words = match row.step {
+            1 => vector(done),
+            2 => vector(2 * done)
+                .zip(vector(2 * done + A::LANES))
+                .map(|(low, high)| arch.evens(low, high)),
+            _ => None,
+        };
+        let len = to.len().min(A::LANES);
+        match words {
+            // SAFETY: `LANES` words are left in `to`.
+            Some(words) if len == A::LANES => unsafe { arch.store(to.as_mut_ptr(), words) },
+            // SAFETY: `len` words are left in `to`.
+            Some(words) => unsafe { arch.store_part(to.as_mut_ptr(), words, len) },
+            None => {
+                for (lane, to) in to[..len].iter_mut().enumerate() {
+                    let (first, second) = at((done + lane) * row.step);
+                    *to = feed.word(first, second);
+                }
+            }
+        }
+        done += len;
     }
 }
 
@@ -206,10 +252,14 @@ pub(crate) fn copy<A: Arch>(arch: A, to: &mut [u32], from: &[u32]) {
     }
 }
 
+/// Staged channels of one image.
+pub(crate) fn staged_channels<F: Feed>(geometry: &ConvGeometry) -> usize {
+    geometry.groups * (geometry.channels_in / geometry.groups).div_ceil(F::PACK)
+}
+
 /// Stages consecutive planes: plane `i` of `to` is staged channel `first + i`, counted through groups and images.
 pub(crate) struct StageTask<'a, F> {
-    pub(crate) feed: F,
-    pub(crate) layout: &'a Layout,
+    pub(crate) stager: Stager<'a, F>,
     pub(crate) first: usize,
     pub(crate) to: &'a mut [u32],
 }
@@ -219,48 +269,44 @@ impl<F: Feed> Task for StageTask<'_, F> {
 
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
-        for (index, plane) in self.to.chunks_exact_mut(self.layout.plane()).enumerate() {
-            stage_plane(arch, self.feed, self.layout, self.first + index, plane);
+        self.to.fill(0);
+        for (index, plane) in self
+            .to
+            .chunks_exact_mut(self.stager.layout.plane())
+            .enumerate()
+        {
+            self.stager.stage(arch, self.first + index, plane);
         }
     }
 }
 
-/// Staged channels of one image.
-pub(crate) fn staged_channels<F: Feed>(geometry: &ConvGeometry) -> usize {
-    geometry.groups * (geometry.channels_in / geometry.groups).div_ceil(F::PACK)
+/// What is needed to stage any plane.
+#[derive(Clone, Copy)]
+pub(crate) struct Stager<'a, F> {
+    pub(crate) feed: F,
+    pub(crate) layout: &'a Layout,
+    pub(crate) moves: &'a [Move],
 }
 
-#[inline(always)]
-pub(crate) fn stage_plane<A: Arch, F: Feed>(
-    arch: A,
-    feed: F,
-    layout: &Layout,
-    index: usize,
-    to: &mut [u32],
-) {
-    let g = &layout.geometry;
-    let group_inputs = g.channels_in / g.groups;
-    let words = group_inputs.div_ceil(F::PACK);
-    let (group, word) = (index / words, index % words);
-    let area = g.input[0] * g.input[1];
-    let first = (group * group_inputs + word * F::PACK) * area;
-    let second = (F::PACK == 2 && word * 2 + 1 < group_inputs).then_some(first + area);
-    to.fill(0);
-    for phase_y in 0..layout.phases[0] {
-        let (top, bottom, input_top) = layout.inside(0, phase_y);
-        for phase_x in 0..layout.phases[1] {
-            let (left, right, input_left) = layout.inside(1, phase_x);
-            let phase = phase_y * layout.phases[1] + phase_x;
-            for row in top..bottom * usize::from(right > left) {
-                let from = (input_top + (row - top) * g.strides[0]) * g.input[1] + input_left;
-                let at = (phase * layout.extent[0] + row) * layout.extent[1];
-                let row = Row {
-                    first: first + from,
-                    second: second.map(|second| second + from),
-                    step: g.strides[1],
-                };
-                feed.fill(arch, &mut to[at + left..at + right], row);
-            }
+impl<F: Feed> Stager<'_, F> {
+    /// Writes the elements of a plane; the pads of `to` are zeros already.
+    #[inline(always)]
+    pub(crate) fn stage<A: Arch>(&self, arch: A, index: usize, to: &mut [u32]) {
+        let g = &self.layout.geometry;
+        let group_inputs = g.channels_in / g.groups;
+        let words = group_inputs.div_ceil(F::PACK);
+        let (group, word) = (index / words, index % words);
+        let area = g.input[0] * g.input[1];
+        let first = (group * group_inputs + word * F::PACK) * area;
+        let second = (F::PACK == 2 && word * 2 + 1 < group_inputs).then_some(first + area);
+        for run in self.moves {
+            let second = second.map(|second| second + run.from);
+            let row = Row {
+                first: first + run.from,
+                second,
+                step: g.strides[1],
+            };
+            fill(arch, self.feed, &mut to[run.to..run.to + run.len], row);
         }
     }
 }
