@@ -3,10 +3,12 @@
 //! Attributes and input order are ONNX's newest: operands that newer opsets take as inputs (slice bounds, pads, axes,
 //! clip limits) are inputs here. Quantized operators of the `com.microsoft` domain keep that domain's input order.
 
+mod arithmetic;
 mod binary;
 mod cast;
 mod concat;
 mod conv;
+mod dispatch;
 mod gather;
 mod inputs;
 mod layout;
@@ -26,6 +28,7 @@ mod shape;
 mod slice;
 mod softmax;
 mod split;
+mod strided;
 mod unary;
 mod window;
 

@@ -1,8 +1,11 @@
 //! Two operands, numpy broadcasting.
 
-use lowbit_tensor::Tensor;
+use lowbit_tensor::{Buffer, Shape, Tensor};
 
 use super::Inputs;
+use super::arithmetic::{Number, with_numbers};
+use super::dispatch::{Pooled, same_type, with_values, wrong_type};
+use super::strided::{Walk, broadcast, zip};
 use crate::{OpError, Workspace};
 
 /// Which function of two operands.
@@ -47,7 +50,172 @@ impl Binary {
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let pair = Pair::new(inputs)?;
+        match self {
+            Binary::Equal => equal(&pair, work),
+            Binary::Pow => pow(&pair, work),
+            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Min | Binary::Max => {
+                with_numbers!(pair.a, a => self.arithmetic(&pair, a, work), else {
+                    Err(wrong_type(0, pair.a, "float32 or an integer type of 8 bits or more"))
+                })
+            }
+        }
+    }
+
+    fn arithmetic<T: Number>(
+        self,
+        pair: &Pair<'_>,
+        a: &[T],
+        work: &mut Workspace,
+    ) -> Result<Tensor, OpError> {
+        let b = same_type::<T>(1, pair.b, pair.a)?;
+        match self {
+            Binary::Add => pair.map(a, b, T::add, work),
+            Binary::Sub => pair.map(a, b, T::sub, work),
+            Binary::Mul => pair.map(a, b, T::mul, work),
+            Binary::Div if b.iter().any(|b| b.is_integer_zero()) => Err(OpError::Input {
+                index: 1,
+                found: "an integer 0".into(),
+                expected: "divisors other than 0".into(),
+            }),
+            Binary::Div => pair.map(a, b, T::div, work),
+            Binary::Min => pair.map(a, b, T::min, work),
+            Binary::Max => pair.map(a, b, T::max, work),
+            Binary::Pow | Binary::Equal => Err(OpError::Invalid(format!(
+                "{} is not arithmetic on one type",
+                self.name()
+            ))),
+        }
     }
 }
+
+/// Two operands and the shape both broadcast to.
+struct Pair<'a> {
+    a: &'a Tensor,
+    b: &'a Tensor,
+    shape: Shape,
+}
+
+impl<'a> Pair<'a> {
+    fn new(inputs: &Inputs<'a>) -> Result<Self, OpError> {
+        let a = inputs.required(0, "A")?;
+        let b = inputs.required(1, "B")?;
+        let shape = broadcast(1, b.shape(), a.shape())?;
+        Ok(Pair { a, b, shape })
+    }
+
+    fn map<A: Pooled, B: Pooled, R: Pooled>(
+        &self,
+        a: &[A],
+        b: &[B],
+        f: impl Fn(A, B) -> R + Sync,
+        work: &mut Workspace,
+    ) -> Result<Tensor, OpError> {
+        let mut out = R::take(&mut work.pool, &self.shape)?;
+        let walk = Walk::broadcast(&self.shape, [self.a.shape(), self.b.shape()]);
+        zip(&walk, (a, b), work.parallel, &mut out, f);
+        Ok(Tensor::new(self.shape.clone(), out))
+    }
+}
+
+fn equal(pair: &Pair<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
+    with_values!(pair.a, a => {
+        let b = same_type(1, pair.b, pair.a)?;
+        pair.map(a, b, |x, y| x == y, work)
+    })
+}
+
+/// The result has the base's type. Exponents 2 and 3, by far the most common, are products and so exactly rounded.
+fn pow(pair: &Pair<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
+    match pair.a.buffer() {
+        Buffer::F32(base) => pow_float(pair, base, work),
+        Buffer::I64(base) => pow_integer(pair, base, work),
+        Buffer::I32(base) => pow_integer(pair, base, work),
+        Buffer::I16(_) | Buffer::I8(_) | Buffer::U16(_) | Buffer::U8(_) | Buffer::Bool(_) => {
+            Err(wrong_type(0, pair.a, "float32, int64 or int32"))
+        }
+    }
+}
+
+fn pow_float(pair: &Pair<'_>, base: &[f32], work: &mut Workspace) -> Result<Tensor, OpError> {
+    let Buffer::F32(exponent) = pair.b.buffer() else {
+        // f64 holds every int32, so that odd exponents stay odd.
+        let power = |x: f32, e: i64| f64::from(x).powf(e as f64) as f32;
+        return pair.map(base, &integers(pair)?, power, work);
+    };
+    match exponent.as_slice() {
+        [2.0] => pair.map(base, exponent, |x, _| x * x, work),
+        [3.0] => pair.map(base, exponent, |x, _| x * x * x, work),
+        _ => pair.map(base, exponent, f32::powf, work),
+    }
+}
+
+fn integers(pair: &Pair<'_>) -> Result<Vec<i64>, OpError> {
+    pair.b
+        .to_i64()
+        .filter(|_| pair.b.dtype() != lowbit_tensor::DType::Bool)
+        .ok_or_else(|| wrong_type(1, pair.b, "a number type"))
+}
+
+/// An integer base: through f64 for a float exponent, exactly (wrapping) for an integer one.
+fn pow_integer<T: Whole>(
+    pair: &Pair<'_>,
+    base: &[T],
+    work: &mut Workspace,
+) -> Result<Tensor, OpError> {
+    if let Buffer::F32(exponent) = pair.b.buffer() {
+        return pair.map(base, exponent, T::powf, work);
+    }
+    let exponent = integers(pair)?;
+    let exponent: Vec<i64> = match exponent.iter().find(|&&e| e < 0) {
+        None => exponent,
+        Some(e) => {
+            return Err(OpError::Input {
+                index: 1,
+                found: format!("exponent {e} of an integer"),
+                expected: "exponents from 0 on".into(),
+            });
+        }
+    };
+    pair.map(base, &exponent, T::pow, work)
+}
+
+/// An integer that is raised to powers.
+trait Whole: Number {
+    fn powf(self, exponent: f32) -> Self;
+    fn one() -> Self;
+
+    /// By squaring.
+    fn pow(self, mut exponent: i64) -> Self {
+        let (mut square, mut product) = (self, Self::one());
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                product = Self::mul(product, square);
+            }
+            square = Self::mul(square, square);
+            exponent >>= 1;
+        }
+        product
+    }
+}
+
+impl Whole for i64 {
+    fn powf(self, exponent: f32) -> i64 {
+        (self as f64).powf(f64::from(exponent)) as i64
+    }
+    fn one() -> i64 {
+        1
+    }
+}
+
+impl Whole for i32 {
+    fn powf(self, exponent: f32) -> i32 {
+        f64::from(self).powf(f64::from(exponent)) as i32
+    }
+    fn one() -> i32 {
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,10 @@
 //! Joining along an axis.
 
-use lowbit_tensor::Tensor;
+use lowbit_tensor::{Shape, Tensor};
 
 use super::Inputs;
+use super::dispatch::{Pooled, remake, same_type, with_values};
+use super::inputs::resolve_axis;
 use crate::{OpError, Workspace};
 
 /// Which axis.
@@ -18,7 +20,60 @@ impl Concat {
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let first = inputs.required(0, "inputs")?;
+        let axis = resolve_axis(self.axis, first.rank())?;
+        let parts = (0..inputs.count())
+            .map(|i| inputs.required(i, "inputs"))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shape = joined(&parts, axis)?;
+        with_values!(first, values => {
+            let mut out = Pooled::take(&mut work.pool, &shape)?;
+            let mut sources = vec![values.as_slice()];
+            for (i, part) in parts.iter().enumerate().skip(1) {
+                sources.push(same_type(i, part, first)?);
+            }
+            interleave(&sources, &shape[..axis], &mut out);
+            remake(first.dtype(), shape, out)
+        })
     }
 }
+
+/// The shape rule: equal extents on every other axis.
+fn joined(parts: &[&Tensor], axis: usize) -> Result<Shape, OpError> {
+    let mut dims = parts[0].shape().to_vec();
+    for (index, part) in parts.iter().enumerate().skip(1) {
+        let fits = part.rank() == dims.len()
+            && (0..dims.len()).all(|i| i == axis || part.shape()[i] == dims[i]);
+        if !fits {
+            return Err(OpError::Input {
+                index,
+                found: format!("shape {}", part.shape()),
+                expected: format!("shape {} except on axis {axis}", parts[0].shape()),
+            });
+        }
+        dims[axis] = dims[axis]
+            .checked_add(part.shape()[axis])
+            .ok_or_else(|| OpError::Invalid(format!("extents along axis {axis} overflow")))?;
+    }
+    Ok(dims.into())
+}
+
+/// Row by row, each source's part in turn.
+fn interleave<T: Copy>(sources: &[&[T]], outer: &[usize], out: &mut [T]) {
+    if out.is_empty() {
+        return;
+    }
+    let rows: usize = outer.iter().product();
+    let mut to = out;
+    for row in 0..rows {
+        for source in sources {
+            let run = source.len() / rows;
+            let (head, rest) = to.split_at_mut(run);
+            head.copy_from_slice(&source[row * run..(row + 1) * run]);
+            to = rest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

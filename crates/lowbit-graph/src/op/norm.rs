@@ -1,8 +1,12 @@
 //! Normalization with known statistics, and over the last axes.
 
-use lowbit_tensor::Tensor;
+use lowbit_tensor::{Shape, Tensor};
 
 use super::Inputs;
+use super::dispatch::share_rows;
+use super::inputs::resolve_axis;
+use super::reduce::sum;
+use super::strided::{Walk, copy, expect_broadcast_to};
 use crate::{OpError, Workspace};
 
 /// Inference form: y = scale · (x - mean) / sqrt(variance + epsilon) + bias, per channel (axis 1).
@@ -27,8 +31,78 @@ impl BatchNorm {
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let (tensor, x) = inputs.typed::<f32>(0, "X")?;
+        let dims = tensor.shape();
+        let Some(&channels) = dims.get(1) else {
+            return Err(OpError::Input {
+                index: 0,
+                found: format!("shape {dims}"),
+                expected: "rank 2 or more [n, c, ..]".into(),
+            });
+        };
+        let statistics = Statistics::read(inputs, channels)?;
+        let (slopes, offsets) = statistics.affine(self.epsilon);
+        let mut out = work.pool.floats(dims)?;
+        if !out.is_empty() {
+            let plane: usize = dims[2..].iter().product();
+            share_rows(work.parallel, &mut out, plane, |first, part| {
+                let planes = part
+                    .chunks_exact_mut(plane)
+                    .zip(x[first..].chunks_exact(plane));
+                for (i, (y, x)) in planes.enumerate() {
+                    let channel = (first / plane + i) % channels;
+                    affine(x, slopes[channel], offsets[channel], y);
+                }
+            });
+        }
+        Ok(Tensor::new(dims.clone(), out))
+    }
+}
+
+/// One value per channel each.
+struct Statistics<'a> {
+    scale: &'a [f32],
+    bias: &'a [f32],
+    mean: &'a [f32],
+    variance: &'a [f32],
+}
+
+impl<'a> Statistics<'a> {
+    fn read(inputs: &Inputs<'a>, channels: usize) -> Result<Self, OpError> {
+        let vector = |index, name| {
+            let (tensor, values) = inputs.float(index, name, 1)?;
+            if values.len() == channels {
+                return Ok(values);
+            }
+            Err(OpError::Input {
+                index,
+                found: format!("{name} of shape {}", tensor.shape()),
+                expected: format!("[{channels}], one value per channel"),
+            })
+        };
+        Ok(Statistics {
+            scale: vector(1, "scale")?,
+            bias: vector(2, "B")?,
+            mean: vector(3, "input_mean")?,
+            variance: vector(4, "input_var")?,
+        })
+    }
+
+    /// slope = scale / sqrt(variance + epsilon), offset = bias - mean · slope.
+    fn affine(&self, epsilon: f32) -> (Vec<f32>, Vec<f32>) {
+        let slope = |(scale, variance): (&f32, &f32)| scale / (variance + epsilon).sqrt();
+        let slopes: Vec<f32> = self.scale.iter().zip(self.variance).map(slope).collect();
+        let offsets = (0..slopes.len())
+            .map(|c| self.bias[c] - self.mean[c] * slopes[c])
+            .collect();
+        (slopes, offsets)
+    }
+}
+
+/// y = slope · x + offset.
+fn affine(x: &[f32], slope: f32, offset: f32, y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = slope * x + offset;
     }
 }
 
@@ -38,7 +112,57 @@ impl LayerNorm {
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let (tensor, x) = inputs.typed::<f32>(0, "X")?;
+        let dims = tensor.shape();
+        let axis = resolve_axis(self.axis, dims.len())?;
+        let mut out = work.pool.floats(dims)?;
+        let normalized = Shape::from(&dims[axis..]);
+        inputs.required(1, "Scale")?;
+        let scale = spread(inputs, 1, &normalized, work)?.unwrap_or_default();
+        let bias = spread(inputs, 2, &normalized, work)?.unwrap_or_else(|| vec![0.0; scale.len()]);
+        if !out.is_empty() {
+            let row = scale.len();
+            share_rows(work.parallel, &mut out, row, |first, part| {
+                for (y, x) in part.chunks_exact_mut(row).zip(x[first..].chunks_exact(row)) {
+                    self.normalize(x, &scale, &bias, y);
+                }
+            });
+        }
+        Ok(Tensor::new(dims.clone(), out))
+    }
+
+    /// Two passes, so that a large mean does not cancel the variance; both sums are in f64.
+    fn normalize(&self, x: &[f32], scale: &[f32], bias: &[f32], y: &mut [f32]) {
+        let count = x.len() as f64;
+        let mean = (sum(x) / count) as f32;
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = (x - mean) * (x - mean);
+        }
+        let variance = (sum(y) / count) as f32;
+        let inverse = 1.0 / (variance + self.epsilon).sqrt();
+        for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+            *y = (x - mean) * inverse * scale[i] + bias[i];
+        }
     }
 }
+
+/// The float operand at `index` broadcast to `shape`, if given.
+fn spread(
+    inputs: &Inputs<'_>,
+    index: usize,
+    shape: &Shape,
+    work: &mut Workspace,
+) -> Result<Option<Vec<f32>>, OpError> {
+    if inputs.optional(index).is_none() {
+        return Ok(None);
+    }
+    let (tensor, values) = inputs.typed::<f32>(index, "Scale or B")?;
+    expect_broadcast_to(index, tensor.shape(), shape)?;
+    work.pool.check(shape)?;
+    let mut out = vec![0.0; shape.numel()];
+    copy(&Walk::broadcast(shape, [tensor.shape()]), values, &mut out);
+    Ok(Some(out))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
 //! Windows over the two spatial axes of [n, c, h, w].
 
-use lowbit_tensor::Tensor;
+use lowbit_tensor::{Buffer, Shape, Tensor};
 
-use super::Inputs;
+use super::arithmetic::Number;
+use super::dispatch::{share, share_rows, wrong_type};
+use super::inputs::expect_rank;
+use super::reduce::mean;
+use super::window::{Window, WindowSpec, resolve_window, span};
+use super::{AutoPad, Inputs};
 use crate::{OpError, Workspace};
-
-use super::AutoPad;
 
 /// A window and how it moves. One-dimensional pools are imported as [n, c, 1, w] between reshapes or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +31,19 @@ pub struct Pool2d {
 
 impl Pool2d {
     pub(crate) fn max(&self, inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let tensor = inputs.required(0, "X")?;
+        match tensor.buffer() {
+            Buffer::F32(x) => self.max_of(tensor, x, work),
+            Buffer::I8(x) if super::dispatch::is_plain(tensor) => self.max_of(tensor, x, work),
+            Buffer::U8(x) if super::dispatch::is_plain(tensor) => self.max_of(tensor, x, work),
+            Buffer::I8(_)
+            | Buffer::U8(_)
+            | Buffer::I64(_)
+            | Buffer::I32(_)
+            | Buffer::I16(_)
+            | Buffer::U16(_)
+            | Buffer::Bool(_) => Err(wrong_type(0, tensor, "float32, uint8 or int8")),
+        }
     }
 
     pub(crate) fn average(
@@ -37,17 +51,233 @@ impl Pool2d {
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let (tensor, x) = inputs.typed::<f32>(0, "X")?;
+        let sweep = self.sweep(tensor, work)?;
+        let counts = self.counts(&sweep);
+        let shape = sweep.shape(tensor);
+        let mut out = work.pool.floats(&shape)?;
+        sweep.planes(x, work.parallel, &mut out, |x, line, y| {
+            sweep.slide(
+                x,
+                line,
+                y,
+                Fold {
+                    empty: 0.0,
+                    widen: f64::from,
+                    join: |a, b| a + b,
+                    finish: |total: f64, at: usize| {
+                        let count =
+                            counts[0][at / sweep.output[1]] * counts[1][at % sweep.output[1]];
+                        (total / count.max(1) as f64) as f32
+                    },
+                },
+            );
+        });
+        Ok(Tensor::new(shape, out))
+    }
+
+    fn max_of<T: Number>(
+        &self,
+        tensor: &Tensor,
+        x: &[T],
+        work: &mut Workspace,
+    ) -> Result<Tensor, OpError> {
+        let sweep = self.sweep(tensor, work)?;
+        let shape = sweep.shape(tensor);
+        let mut out = T::take(&mut work.pool, &shape)?;
+        sweep.planes(x, work.parallel, &mut out, |x, line, y| {
+            sweep.slide(
+                x,
+                line,
+                y,
+                Fold {
+                    empty: T::LOWEST,
+                    widen: |x| x,
+                    join: T::max,
+                    finish: |largest, _| largest,
+                },
+            );
+        });
+        Ok(Tensor::new(shape, out))
+    }
+
+    /// The shape rule.
+    fn sweep(&self, tensor: &Tensor, work: &Workspace) -> Result<Sweep, OpError> {
+        if tensor.rank() != 4 {
+            return Err(OpError::Unsupported {
+                what: "pooled tensor",
+                found: format!("shape {}", tensor.shape()),
+                supported: "rank 4 [n, c, h, w]",
+            });
+        }
+        let input = [tensor.shape()[2], tensor.shape()[3]];
+        let spec = WindowSpec {
+            kernel: self.kernel,
+            strides: self.strides,
+            dilations: self.dilations,
+            pads: self.pads,
+            auto_pad: self.auto_pad,
+            ceil_mode: self.ceil_mode,
+        };
+        let window = resolve_window(input, &spec)?;
+        let spans = [0, 1].map(|axis| span(self.kernel[axis], self.dilations[axis]));
+        if (0..4).any(|side| window.pads[side] >= spans[side % 2]) {
+            return Err(OpError::Invalid(format!(
+                "pads {:?} reach past windows that span {spans:?}: some would hold no element",
+                window.pads
+            )));
+        }
+        let sweep = Sweep::new(self, input, window);
+        work.pool.check(&[sweep.line].into())?;
+        Ok(sweep)
+    }
+
+    /// How many elements count in the windows of each output row and column.
+    fn counts(&self, sweep: &Sweep) -> [Vec<usize>; 2] {
+        [0, 1].map(|axis| {
+            let (before, extent) = (sweep.pads[axis], sweep.input[axis]);
+            // Positions are counted from the first padding element; those past the last one never count.
+            let counted = match self.count_include_pad {
+                true => 0..before + extent + sweep.pads[axis + 2],
+                false => before..before + extent,
+            };
+            (0..sweep.output[axis])
+                .map(|o| {
+                    (0..self.kernel[axis])
+                        .map(|k| o * self.strides[axis] + k * self.dilations[axis])
+                        .filter(|at| counted.contains(at))
+                        .count()
+                })
+                .collect()
+        })
+    }
+}
+
+/// Windows over planes, the same for every channel.
+struct Sweep {
+    kernel: [usize; 2],
+    strides: [usize; 2],
+    dilations: [usize; 2],
+    pads: [usize; 4],
+    input: [usize; 2],
+    output: [usize; 2],
+    /// Elements of a row with all the padding that windows reach.
+    line: usize,
+}
+
+/// How a window becomes an element: `finish(join of widen(x), position in the plane)`.
+struct Fold<W, A, J, F> {
+    empty: A,
+    widen: W,
+    join: J,
+    finish: F,
+}
+
+impl Sweep {
+    fn new(pool: &Pool2d, input: [usize; 2], window: Window) -> Self {
+        let reach = window.output[1].saturating_sub(1) * pool.strides[1]
+            + span(pool.kernel[1], pool.dilations[1]);
+        Sweep {
+            kernel: pool.kernel,
+            strides: pool.strides,
+            dilations: pool.dilations,
+            pads: window.pads,
+            input,
+            output: window.output,
+            line: reach.max(window.pads[1] + input[1]),
+        }
+    }
+
+    fn shape(&self, tensor: &Tensor) -> Shape {
+        let [n, c] = [tensor.shape()[0], tensor.shape()[1]];
+        [n, c, self.output[0], self.output[1]].into()
+    }
+
+    /// Calls `pool` on each plane of the input and of the result, with scratch for one line.
+    fn planes<T: Copy + Send + Sync, A: Clone + Default>(
+        &self,
+        x: &[T],
+        parallel: lowbit_kernels::Parallel,
+        out: &mut [T],
+        pool: impl Fn(&[T], &mut [A], &mut [T]) + Sync,
+    ) {
+        let plane = self.output[0] * self.output[1];
+        let source = self.input[0] * self.input[1];
+        share_rows(parallel, out, plane, |first, part| {
+            let mut line = vec![A::default(); self.line];
+            for (i, y) in part.chunks_exact_mut(plane).enumerate() {
+                let start = (first / plane + i) * source;
+                pool(&x[start..start + source], &mut line, y);
+            }
+        });
+    }
+
+    /// Windows are separable: join the rows under a window into one line, then slide along the line.
+    fn slide<T, A, W, J, F>(&self, x: &[T], line: &mut [A], y: &mut [T], fold: Fold<W, A, J, F>)
+    where
+        T: Copy,
+        A: Copy,
+        W: Fn(T) -> A,
+        J: Fn(A, A) -> A,
+        F: Fn(A, usize) -> T,
+    {
+        let [_, width] = self.input;
+        line.fill(fold.empty);
+        for (o, row) in y.chunks_exact_mut(self.output[1]).enumerate() {
+            let joined = &mut line[self.pads[1]..self.pads[1] + width];
+            joined.fill(fold.empty);
+            for k in 0..self.kernel[0] {
+                let at = o * self.strides[0] + k * self.dilations[0];
+                let Some(h) = at.checked_sub(self.pads[0]).filter(|&h| h < self.input[0]) else {
+                    continue;
+                };
+                for (sum, &x) in joined.iter_mut().zip(&x[h * width..(h + 1) * width]) {
+                    *sum = (fold.join)(*sum, (fold.widen)(x));
+                }
+            }
+            for (c, y) in row.iter_mut().enumerate() {
+                let taps = line[c * self.strides[1]..]
+                    .iter()
+                    .step_by(self.dilations[1]);
+                let all = taps.take(self.kernel[1]).copied();
+                *y = (fold.finish)(all.fold(fold.empty, &fold.join), o * self.output[1] + c);
+            }
+        }
     }
 }
 
 pub(crate) fn global_average(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
-    let _ = (inputs, work);
-    Err(OpError::Invalid("not written yet".into()))
+    global(inputs, mean, work)
 }
 
 pub(crate) fn global_max(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
-    let _ = (inputs, work);
-    Err(OpError::Invalid("not written yet".into()))
+    let largest = |plane: &[f32]| plane.iter().copied().fold(f32::LOWEST, Number::max);
+    global(inputs, largest, work)
 }
+
+/// One element from all positions of each channel.
+fn global(
+    inputs: &Inputs<'_>,
+    of_plane: impl Fn(&[f32]) -> f32 + Sync,
+    work: &mut Workspace,
+) -> Result<Tensor, OpError> {
+    let (tensor, x) = inputs.typed::<f32>(0, "X")?;
+    if tensor.rank() < 3 {
+        expect_rank(0, tensor, 4)?;
+    }
+    let mut dims = tensor.shape().to_vec();
+    dims[2..].fill(1);
+    let shape = Shape::new(dims);
+    let mut out = work.pool.floats(&shape)?;
+    let plane: usize = x.len().checked_div(out.len()).unwrap_or(0);
+    share(work.parallel, &mut out, |first, part| {
+        for (i, y) in part.iter_mut().enumerate() {
+            let start = (first + i) * plane;
+            *y = of_plane(&x[start..start + plane]);
+        }
+    });
+    Ok(Tensor::new(shape, out))
+}
+
+#[cfg(test)]
+mod tests;

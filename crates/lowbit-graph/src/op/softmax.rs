@@ -3,6 +3,9 @@
 use lowbit_tensor::Tensor;
 
 use super::Inputs;
+use super::dispatch::share_rows;
+use super::inputs::resolve_axis;
+use super::reduce::sum;
 use crate::{OpError, Workspace};
 
 /// Softmax or LogSoftmax.
@@ -28,7 +31,71 @@ impl Softmax {
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let (tensor, x) = inputs.typed::<f32>(0, "input")?;
+        let dims = tensor.shape();
+        let axis = resolve_axis(self.axis, dims.len())?;
+        let mut out = work.pool.floats(dims)?;
+        if !out.is_empty() {
+            let last = if self.flatten { dims.len() } else { axis + 1 };
+            let row: usize = dims[axis..last].iter().product();
+            let inner: usize = dims[last..].iter().product();
+            let of_row = if self.log { log_softmax } else { softmax };
+            share_rows(work.parallel, &mut out, row * inner, |first, part| {
+                let blocks = part.chunks_exact_mut(row * inner);
+                for (y, x) in blocks.zip(x[first..].chunks_exact(row * inner)) {
+                    columns(x, inner, y, of_row);
+                }
+            });
+        }
+        Ok(Tensor::new(dims.clone(), out))
     }
 }
+
+/// Applies `of_row` to each of the `inner` columns of a block of [row, inner].
+fn columns(x: &[f32], inner: usize, y: &mut [f32], of_row: fn(&[f32], &mut [f32])) {
+    if inner == 1 {
+        return of_row(x, y);
+    }
+    let row = x.len() / inner;
+    let mut column = vec![0.0; row];
+    let mut result = vec![0.0; row];
+    for c in 0..inner {
+        for (to, from) in column.iter_mut().zip(x[c..].iter().step_by(inner)) {
+            *to = *from;
+        }
+        of_row(&column, &mut result);
+        for (to, from) in y[c..].iter_mut().step_by(inner).zip(&result) {
+            *to = *from;
+        }
+    }
+}
+
+/// exp(x - max(x)) / sum, so that no exponential overflows.
+fn softmax(x: &[f32], y: &mut [f32]) {
+    let largest = largest(x);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = (x - largest).exp();
+    }
+    let total = sum(y) as f32;
+    y.iter_mut().for_each(|y| *y /= total);
+}
+
+/// x - max(x) - ln(sum of exp(x - max(x))).
+fn log_softmax(x: &[f32], y: &mut [f32]) {
+    let largest = largest(x);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = (x - largest).exp();
+    }
+    let log_total = sum(y).ln() as f32;
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = x - largest - log_total;
+    }
+}
+
+/// NaN is passed over: it reaches the result through its own exponential.
+fn largest(x: &[f32]) -> f32 {
+    x.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[cfg(test)]
+mod tests;
