@@ -13,6 +13,9 @@ use crate::word::Word;
 /// Output rows computed together.
 const BAND: usize = 4;
 
+/// Words of staged planes, if several, that are made ready together: half of a small L1 cache.
+const AHEAD_WORDS: usize = 1 << 12;
+
 /// Consecutive output planes, the first being plane `first` counted through images and channels.
 pub(crate) struct DepthwiseTask<'a, F, W> {
     pub(crate) job: Job<'a, F, W>,
@@ -51,18 +54,28 @@ impl<F: Feed, W: Word> DepthwiseTask<'_, F, W> {
         let [rows, width] = g.output();
         let layout = self.stager.layout;
         let size = layout.plane();
-        if self.staged.len() < size + A::LANES {
-            self.staged.resize(size + A::LANES, 0);
+        // Several small planes are staged before any is read, so that reads do not wait for the writes before them.
+        let ahead = (AHEAD_WORDS / size).max(1);
+        if self.staged.len() < ahead * size + A::LANES {
+            self.staged.resize(ahead * size + A::LANES, 0);
         }
-        self.staged[..size].fill(0);
+        self.staged[..ahead * size].fill(0);
         let taps = g.kernel[0] * g.kernel[1];
         let steps = Steps::<KH, KW>::new(layout, g.kernel[1], ROWS);
+        let planes = self.out.len() / (rows * width);
         for (index, out) in self.out.chunks_exact_mut(rows * width).enumerate() {
-            self.stager
-                .stage(arch, self.first + index, &mut self.staged[..size]);
+            if index % ahead == 0 {
+                for next in 0..ahead.min(planes - index) {
+                    self.stager.stage(
+                        arch,
+                        self.first + index + next,
+                        &mut self.staged[next * size..][..size],
+                    );
+                }
+            }
             let channel = (self.first + index) % g.channels_out;
             let plane = Plane {
-                staged: &self.staged[..size + A::LANES],
+                staged: &self.staged[index % ahead * size..][..size + A::LANES],
                 layout,
                 kernel_width: g.kernel[1],
                 weights: &self.weights[channel * taps..][..taps],
@@ -135,6 +148,10 @@ impl Plane<'_> {
                 let from = self.staged[y * pitch + x..].as_ptr();
                 let mut sums = [arch.splat(0); ROWS];
                 for input in 0..ROWS + KH - 1 {
+                    #[expect(
+                        clippy::needless_range_loop,
+                        reason = "indexes offsets and weights alike"
+                    )]
                     for t in 0..KW {
                         let offset = if ROWS == 1 {
                             steps.offsets[input][t]

@@ -67,7 +67,7 @@ impl Layout {
         (phase * self.extent[0] + y / g.strides[0]) * self.extent[1] + x / g.strides[1]
     }
 
-    /// The runs of input rows that fill a plane.
+    /// The runs of input rows that fill a plane, in the order of the input.
     pub(crate) fn moves(&self, moves: &mut Vec<Move>) {
         let g = &self.geometry;
         moves.clear();
@@ -82,6 +82,7 @@ impl Layout {
                 }));
             }
         }
+        moves.sort_unstable_by_key(|run| run.from);
     }
 
     /// For one phase of an axis: the first and one-past-last position inside the image, and the input index of the first.

@@ -58,6 +58,13 @@ struct Run {
     len: usize,
 }
 
+/// A vector on its way into a packed panel.
+#[derive(Clone, Copy, Default)]
+struct Piece {
+    from: usize,
+    to: usize,
+}
+
 struct Panel {
     runs: [Run; MAX_COLUMNS],
     count: usize,
@@ -253,24 +260,50 @@ impl<W: Word> Sweep<'_, W> {
         }
     }
 
-    /// Copies a panel to `[depth][columns]`. Where the input allows, whole vectors are copied and what they write too
-    /// far is overwritten by the next run, or lies in columns that nobody stores.
+    /// Copies a panel to `[depth][columns]`, where the input allows by whole vectors: what they write too far is
+    /// overwritten by the next run, or lies in columns that nobody stores.
     #[inline(always)]
     fn pack<A: Arch>(&self, arch: A, panel: &Panel, from: usize, buffer: &mut [u32]) {
-        let runs = panel.runs();
-        let overshoot =
-            |run: &Run| run.from + from + self.taps.reach() + run.len.next_multiple_of(A::LANES);
-        let loose = runs.iter().map(overshoot).max().unwrap_or(0) <= self.x.len();
-        for (k, &offset) in self.taps.entries().iter().enumerate() {
-            let to = &mut buffer[k * A::LANES * VECTORS..][..A::LANES * (VECTORS + 1)];
-            for run in runs {
-                let len = if loose {
-                    run.len.next_multiple_of(A::LANES)
-                } else {
-                    run.len
+        let width = A::LANES * VECTORS;
+        let mut pieces = [Piece::default(); MAX_COLUMNS];
+        let (mut count, mut end) = (0, 0);
+        for run in panel.runs() {
+            for start in (0..run.len).step_by(A::LANES) {
+                pieces[count] = Piece {
+                    from: from + run.from + start,
+                    to: run.column + start,
                 };
-                let source = &self.x[run.from + from + offset as usize..][..len];
-                copy(arch, &mut to[run.column..run.column + len], source);
+                count += 1;
+            }
+            end = end.max(from + run.from + run.len.next_multiple_of(A::LANES) + self.taps.reach());
+        }
+        if end > self.x.len() {
+            return self.pack_exactly(arch, panel, from, buffer);
+        }
+        let entries = self.taps.entries();
+        assert!(
+            buffer.len() >= entries.len() * width + A::LANES,
+            "the buffer holds the panel and an overshoot"
+        );
+        for (k, &offset) in entries.iter().enumerate() {
+            for piece in &pieces[..count] {
+                // SAFETY: `from + offset + LANES <= end <= x.len()`, tested above.
+                let vector =
+                    unsafe { arch.load(self.x.as_ptr().add(piece.from + offset as usize)) };
+                // SAFETY: `to < width`, so this ends before `(k + 1) * width + LANES`, asserted above.
+                unsafe { arch.store(buffer.as_mut_ptr().add(k * width + piece.to), vector) }
+            }
+        }
+    }
+
+    /// As [`Self::pack`], reading not a word too far.
+    #[inline(always)]
+    fn pack_exactly<A: Arch>(&self, arch: A, panel: &Panel, from: usize, buffer: &mut [u32]) {
+        for (k, &offset) in self.taps.entries().iter().enumerate() {
+            let to = &mut buffer[k * A::LANES * VECTORS..][..A::LANES * VECTORS];
+            for run in panel.runs() {
+                let source = &self.x[run.from + from + offset as usize..][..run.len];
+                copy(arch, &mut to[run.column..run.column + run.len], source);
             }
         }
     }
