@@ -36,7 +36,7 @@ pub(crate) fn open(name: &Path, csv: &Path) -> Result<Parts, DataError> {
             None => Split::All,
         });
         if let Some(column) = columns.label {
-            labels.push(record[column].to_string());
+            labels.push(written_label(&record[column], place)?);
         }
         lines.push(line as u32);
     }
@@ -113,6 +113,17 @@ fn existing_file(
     }
 }
 
+fn written_label(written: &str, place: impl Fn() -> String) -> Result<String, DataError> {
+    match written {
+        "" => Err(DataError::format(
+            place(),
+            "an empty label",
+            "a class number or a class name",
+        )),
+        label => Ok(label.to_string()),
+    }
+}
+
 fn parse_split(written: &str, place: impl Fn() -> String) -> Result<Split, DataError> {
     match written.parse() {
         Ok(Split::All) | Err(_) => {
@@ -129,10 +140,10 @@ fn parse_split(written: &str, place: impl Fn() -> String) -> Result<Split, DataE
 
 type Numbered = (Option<Vec<u32>>, Option<Vec<String>>);
 
-/// Labels are class numbers if the first is a number, else names numbered in sorted order.
+/// Labels are class numbers if any is a number, else names numbered in sorted order.
 fn number_labels(csv: &Path, labels: &[String], lines: &[u32]) -> Result<Numbered, DataError> {
     // "-1" and "3.0" are numbers meant, and refused below; class names are words.
-    let is_number = |label: &String| label.parse::<f64>().is_ok() || label.is_empty();
+    let is_number = |label: &String| label.parse::<f64>().is_ok();
     if !labels.iter().any(is_number) {
         let mut names = labels.to_vec();
         names.sort_unstable();
