@@ -1,11 +1,10 @@
 //! Runs a graph: one node after the other, buffers reused.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use lowbit_tensor::{Buffer, Shape, Tensor};
 
-use crate::op::Prepared;
+use crate::op::{Operand, Prepared};
 use crate::{Graph, GraphError, Inputs, OpError, ValueId};
 
 /// Buffers that finished values gave back, for the next ones to use.
@@ -18,7 +17,7 @@ pub struct Pool {
 }
 
 /// Elements a single result may have unless a session says otherwise: 2^28, 1 GiB of floats.
-pub const DEFAULT_ELEMENT_LIMIT: usize = 1 << 28;
+const DEFAULT_ELEMENT_LIMIT: usize = 1 << 28;
 
 impl Default for Pool {
     fn default() -> Self {
@@ -100,7 +99,7 @@ impl Pool {
 }
 
 /// What one thread needs to run sessions: buffers and scratch, reused from run to run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Workspace {
     /// Result buffers.
     pub pool: Pool,
@@ -114,18 +113,20 @@ impl Workspace {
     /// A workspace whose operators run on the calling thread alone: for callers that run many images in parallel.
     #[must_use]
     pub fn serial() -> Self {
-        Workspace {
-            parallel: lowbit_kernels::Parallel::Serial,
-            ..Workspace::default()
-        }
+        Workspace::new(lowbit_kernels::Parallel::Serial)
     }
 
     /// A workspace whose operators share their work among the threads of the current rayon pool.
     #[must_use]
     pub fn parallel() -> Self {
+        Workspace::new(lowbit_kernels::Parallel::Rayon)
+    }
+
+    fn new(parallel: lowbit_kernels::Parallel) -> Self {
         Workspace {
-            parallel: lowbit_kernels::Parallel::Rayon,
-            ..Workspace::default()
+            pool: Pool::default(),
+            scratch: lowbit_kernels::Scratch::new(),
+            parallel,
         }
     }
 
@@ -155,12 +156,13 @@ impl Session {
         graph.verify()?;
         let mut prepared = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
-            let constants: Vec<Option<&Arc<Tensor>>> = node
-                .inputs
-                .iter()
-                .map(|v| v.and_then(|v| graph.constant(v)))
-                .collect();
-            let packed = Prepared::new(&node.op, &constants);
+            let known = |input: &Option<ValueId>| match input.map(|v| graph.constant(v)) {
+                None => Operand::Absent,
+                Some(None) => Operand::Dynamic,
+                Some(Some(tensor)) => Operand::Constant(tensor),
+            };
+            let operands: Vec<Operand<'_>> = node.inputs.iter().map(known).collect();
+            let packed = Prepared::new(&node.op, &operands);
             prepared.push(packed.map_err(|source| GraphError::Op {
                 node: node.name.clone(),
                 op: node.op.name(),

@@ -1,8 +1,11 @@
 //! Convolution over [n, c, h, w]. One-dimensional convolutions are imported with h = 1.
 
-use lowbit_tensor::Tensor;
+use lowbit_kernels::{ConvCall, ConvGeometry, PackedConv};
+use lowbit_tensor::{Shape, Tensor};
 
 use super::Inputs;
+use super::qparams::dims4;
+use super::window::{WindowSpec, resolve_window};
 use crate::{OpError, Workspace};
 
 /// Fused after a linear operator.
@@ -19,6 +22,16 @@ pub enum Activation {
         /// Upper limit.
         max: f32,
     },
+}
+
+impl Activation {
+    pub(crate) fn for_kernels(self) -> lowbit_kernels::Activation {
+        match self {
+            Activation::None => lowbit_kernels::Activation::None,
+            Activation::Relu => lowbit_kernels::Activation::Relu,
+            Activation::Clip { min, max } => lowbit_kernels::Activation::Clip { min, max },
+        }
+    }
 }
 
 /// How pads are found.
@@ -53,13 +66,140 @@ pub struct Conv {
     pub activation: Activation,
 }
 
+/// Everything a convolution of known operands needs.
+#[derive(Debug)]
+pub(crate) struct PackedWeight<W> {
+    /// Packed weights.
+    pub(crate) weight: W,
+    /// [o, i / groups, kh, kw].
+    pub(crate) shape: [usize; 4],
+}
+
 impl Conv {
+    /// Checks a weight's shape against the attributes: [o, i / groups, kh, kw].
+    pub(crate) fn weight_shape(
+        &self,
+        index: usize,
+        weight: &Tensor,
+    ) -> Result<[usize; 4], OpError> {
+        let shape = dims4(index, weight)?;
+        let wrong = |expected: String| OpError::Input {
+            index,
+            found: format!("shape {}", weight.shape()),
+            expected,
+        };
+        if shape.contains(&0) {
+            return Err(wrong("no extent of 0 in [o, i, kh, kw]".into()));
+        }
+        if self.groups == 0 || shape[0] % self.groups != 0 {
+            return Err(wrong(format!(
+                "output channels divisible by {} groups",
+                self.groups
+            )));
+        }
+        match self.kernel {
+            Some(kernel) if kernel != [shape[2], shape[3]] => {
+                Err(wrong(format!("kernel {kernel:?} as kernel_shape says")))
+            }
+            _ => Ok(shape),
+        }
+    }
+
+    /// The sizes of a convolution of `x` by a weight of `shape`, and the result's shape.
+    pub(crate) fn geometry(
+        &self,
+        x: &Tensor,
+        shape: [usize; 4],
+    ) -> Result<(ConvGeometry, Shape), OpError> {
+        let [n, c, h, w] = dims4(0, x)?;
+        let [channels_out, per_group, kh, kw] = shape;
+        if per_group.checked_mul(self.groups) != Some(c) {
+            return Err(OpError::Input {
+                index: 0,
+                found: format!("{c} channels in {}", x.shape()),
+                expected: format!("{per_group} x {} groups", self.groups),
+            });
+        }
+        let window = resolve_window(
+            [h, w],
+            &WindowSpec {
+                kernel: [kh, kw],
+                strides: self.strides,
+                dilations: self.dilations,
+                pads: self.pads,
+                auto_pad: self.auto_pad,
+                ceil_mode: false,
+            },
+        )?;
+        let geometry = ConvGeometry {
+            channels_in: c,
+            channels_out,
+            input: [h, w],
+            kernel: [kh, kw],
+            strides: self.strides,
+            dilations: self.dilations,
+            pads: window.pads,
+            groups: self.groups,
+        };
+        Ok((
+            geometry,
+            Shape::from([n, channels_out, window.output[0], window.output[1]]),
+        ))
+    }
+
+    /// Packs a constant weight and bias.
+    pub(crate) fn pack(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<PackedWeight<PackedConv>, OpError> {
+        let inputs = [None, Some(weight), bias];
+        let (weight, values) = Inputs(&inputs).float(1, "W", 4)?;
+        let shape = self.weight_shape(1, weight)?;
+        let bias = match bias {
+            None => None,
+            Some(bias) if **bias.shape() == [shape[0]] => Some(Inputs(&inputs).float(2, "B", 1)?.1),
+            Some(bias) => {
+                return Err(OpError::Input {
+                    index: 2,
+                    found: format!("shape {}", bias.shape()),
+                    expected: format!("[{}], one per output channel", shape[0]),
+                });
+            }
+        };
+        Ok(PackedWeight {
+            weight: PackedConv::new(values, shape, bias, self.groups),
+            shape,
+        })
+    }
+
+    pub(crate) fn run(
+        &self,
+        packed: &PackedWeight<PackedConv>,
+        inputs: &Inputs<'_>,
+        work: &mut Workspace,
+    ) -> Result<Tensor, OpError> {
+        let (x, values) = inputs.float(0, "X", 4)?;
+        let (geometry, shape) = self.geometry(x, packed.shape)?;
+        let mut out = work.pool.floats(&shape)?;
+        let call = ConvCall {
+            n: x.shape()[0],
+            geometry: &geometry,
+            activation: self.activation.for_kernels(),
+            parallel: work.parallel,
+        };
+        packed
+            .weight
+            .run(values, &call, &mut out, &mut work.scratch);
+        Ok(Tensor::new(shape, out))
+    }
+
     pub(crate) fn forward(
         &self,
         inputs: &Inputs<'_>,
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
-        let _ = (self, inputs, work);
-        Err(OpError::Invalid("not written yet".into()))
+        let packed = self.pack(inputs.required(1, "W")?, inputs.optional(2))?;
+        self.run(&packed, inputs, work)
     }
 }

@@ -1,0 +1,99 @@
+//! Scale and zero point of a uniform quantizer.
+
+use serde::{Deserialize, Serialize};
+
+/// What can be wrong with values to be quantized.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantError {
+    /// No sample was seen.
+    #[error("no samples were observed")]
+    NoSamples,
+    /// A sample or weight is NaN or infinite.
+    #[error("found {found}, expected finite values")]
+    NotFinite {
+        /// The offending value.
+        found: f32,
+    },
+    /// A name that is not a rule.
+    #[error("unknown {kind} \"{found}\", expected one of {expected}")]
+    UnknownRule {
+        /// What was being named.
+        kind: &'static str,
+        /// What was given.
+        found: String,
+        /// The valid names.
+        expected: &'static str,
+    },
+}
+
+/// Found parameters of a uniform quantizer: x ≈ scale · (q - zero_point), q in qmin..=qmax.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QParams {
+    /// Step between neighbouring levels.
+    pub scale: f32,
+    /// The code of 0.
+    pub zero_point: i32,
+    /// Smallest code.
+    pub qmin: i32,
+    /// Largest code.
+    pub qmax: i32,
+}
+
+impl QParams {
+    /// The uint8 affine quantizer of the range [low, high] (Jacob et al. 2018, arXiv:1712.05877, section 3).
+    ///
+    /// The range is first widened to hold 0, so that padding and ReLU are exact. A range without extent gets scale 1.
+    ///
+    /// # Errors
+    /// `NotFinite` when an end of the range is NaN or infinite.
+    pub fn affine_u8(low: f32, high: f32) -> Result<Self, QuantError> {
+        for found in [low, high] {
+            if !found.is_finite() {
+                return Err(QuantError::NotFinite { found });
+            }
+        }
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        // In f64, since high - low may exceed f32.
+        let scale = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
+        if scale < f32::MIN_POSITIVE {
+            return Ok(QParams {
+                scale: 1.0,
+                zero_point: 0,
+                qmin: 0,
+                qmax: 255,
+            });
+        }
+        let zero_point = (f64::from(-low) / f64::from(scale))
+            .round_ties_even()
+            .clamp(0.0, 255.0);
+        Ok(QParams {
+            scale,
+            zero_point: zero_point as i32,
+            qmin: 0,
+            qmax: 255,
+        })
+    }
+
+    /// The value of a code.
+    #[must_use]
+    pub fn decode(&self, code: i32) -> f32 {
+        (code - self.zero_point) as f32 * self.scale
+    }
+
+    /// The code of a value: `clamp(rint(x / scale) + zero_point)`.
+    #[must_use]
+    pub fn encode(&self, x: f32) -> i32 {
+        let (low, high) = (
+            (self.qmin - self.zero_point) as f32,
+            (self.qmax - self.zero_point) as f32,
+        );
+        (x / self.scale).round_ties_even().clamp(low, high) as i32 + self.zero_point
+    }
+
+    /// Smallest and largest value that can be represented.
+    #[must_use]
+    pub fn range(&self) -> (f32, f32) {
+        (self.decode(self.qmin), self.decode(self.qmax))
+    }
+}
