@@ -5,6 +5,7 @@
 //! ```
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 
@@ -16,6 +17,7 @@ use crate::subset::Subset;
 #[derive(Debug)]
 pub struct Loader {
     batches: Receiver<Result<Batch, DataError>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// How to load.
@@ -52,6 +54,7 @@ impl Loader {
         settings: LoaderSettings,
     ) -> Result<Loader, DataError> {
         assert!(settings.batch_size > 0, "a batch holds at least one image");
+        let preprocess = preprocess.clone().validated()?;
         let threads = settings.threads;
         let failed = |source| DataError::Threads { threads, source };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -60,18 +63,18 @@ impl Loader {
             shape: if subset.is_empty() {
                 [0; 3]
             } else {
-                subset.output_shape(preprocess)?
+                subset.output_shape(&preprocess)?
             },
             subset: subset.clone(),
-            preprocess: preprocess.clone(),
+            preprocess,
             batch_size: settings.batch_size,
             pool,
         };
         let (sender, batches) = sync_channel(1);
         let thread = std::thread::Builder::new().name("lowbit-loader".into());
         let spawned = thread.spawn(move || work.send_all(&sender));
-        spawned.map_err(|source| failed(Box::new(source)))?;
-        Ok(Loader { batches })
+        let thread = Some(spawned.map_err(|source| failed(Box::new(source)))?);
+        Ok(Loader { batches, thread })
     }
 }
 
@@ -79,7 +82,16 @@ impl Iterator for Loader {
     type Item = Result<Batch, DataError>;
 
     fn next(&mut self) -> Option<Result<Batch, DataError>> {
-        self.batches.recv().ok()
+        let batch = self.batches.recv().ok();
+        if batch.is_none()
+            && let Some(thread) = self.thread.take()
+        {
+            // A panic must not look like the end of the data.
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        batch
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::DataError;
 use crate::image::{Image, PIXELS_MAX, SIDE_MAX};
 use crate::resize;
 
+const TOML_BYTES_MAX: u64 = 1 << 20;
 const KEYS: &str = "resize, filter, crop, scale, mean, std, channels, layout";
 
 /// What is done to every image before the network reads it. The default only divides by 255.
@@ -139,6 +140,14 @@ impl Preprocess {
     /// `Io`; `PreprocessText` with the line and key for unknown keys and values of a wrong type; `Preprocess` for senseless values.
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Preprocess, DataError> {
         let path = path.as_ref();
+        let bytes = std::fs::metadata(path)
+            .map_err(DataError::io(path, "read"))?
+            .len();
+        if bytes > TOML_BYTES_MAX {
+            let expected = format!("a TOML file of at most {TOML_BYTES_MAX} bytes");
+            let place = path.display().to_string();
+            return Err(DataError::format(place, format!("{bytes} bytes"), expected));
+        }
         let text = std::fs::read_to_string(path).map_err(DataError::io(path, "read"))?;
         Preprocess::from_toml(&text, &path.display().to_string())
     }

@@ -15,6 +15,7 @@ const LABELS_MAGIC: u32 = 0x0801;
 const IMAGES_HEADER: usize = 16;
 const LABELS_HEADER: usize = 8;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const IMAGES_MAX: usize = 100_000_000;
 /// A gzipped file is unpacked to memory up to this size.
 const UNPACKED_MAX: u64 = 1 << 30;
 
@@ -193,6 +194,14 @@ fn read_images_header(file: &RecordFile) -> Result<(usize, ImageInfo), DataError
 
 fn read_labels(file: &RecordFile) -> Result<Vec<u8>, DataError> {
     let header: [u32; 2] = read_header(file, LABELS_MAGIC)?;
+    if header[1] as usize > IMAGES_MAX {
+        let expected = format!("at most {IMAGES_MAX}");
+        return Err(DataError::format(
+            file.name(),
+            format!("{} labels", header[1]),
+            expected,
+        ));
+    }
     check_bytes(file, LABELS_HEADER as u64 + u64::from(header[1]))?;
     let mut labels = vec![0; header[1] as usize];
     file.read_exact_at(&mut labels, LABELS_HEADER as u64)?;

@@ -22,12 +22,18 @@ fn what_is_no_image_is_refused() {
 
 #[test]
 fn truncated_images_are_refused_at_any_length() {
-    for bytes in [JPEG, PNG] {
-        let format = if bytes == JPEG { "JPEG" } else { "PNG" };
-        // Past 3/4 a JPEG may only miss its end marker; the pixels of one that is cut there are still refused.
-        for quarter in 1..4 {
-            let cut = &bytes[..bytes.len() * quarter / 4];
-            check(cut, &format!("dog.jpg: cannot decode this {format} image"));
+    const PROGRESSIVE: &[u8] = include_bytes!("../../tests/goldens/rgb_422_progressive.jpg");
+    // What may be missing: the end markers, and the checksum of the pixels.
+    for (format, bytes, end) in [
+        ("JPEG", JPEG, 2),
+        ("JPEG", PROGRESSIVE, 2),
+        ("PNG", PNG, 16),
+    ] {
+        for length in 8..bytes.len() - end {
+            check(
+                &bytes[..length],
+                &format!("dog.jpg: cannot decode this {format} image"),
+            );
         }
     }
 }
