@@ -13,3 +13,5 @@ pub use error::{GraphError, OpError};
 pub use graph::{Graph, Input, Node, ValueId};
 pub use op::*;
 pub use session::{Pool, Session, Workspace};
+
+pub use lowbit_kernels::minmax;

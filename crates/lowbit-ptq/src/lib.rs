@@ -1,1 +1,18 @@
-//! Calibration and post-training quantization.
+//! Post-training quantization: what to quantize, over which range, and how far each layer moved.
+//!
+//! Knows graphs and quantizer mathematics, but neither files nor data sets: images come through [`Samples`], progress goes out
+//! through a callback.
+
+mod calibrate;
+mod error;
+mod insert;
+mod layer_error;
+mod plan;
+mod samples;
+
+pub use calibrate::{Calibration, calibrate};
+pub use error::PtqError;
+pub use insert::{QuantizedGraph, Site, Weight, quantize};
+pub use layer_error::{LayerError, layer_errors};
+pub use plan::{Group, Plan};
+pub use samples::{Progress, Samples};

@@ -1,0 +1,48 @@
+//! What can go wrong between a float graph and a quantized one.
+
+use lowbit_graph::GraphError;
+use lowbit_quant::QuantError;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PtqError {
+    /// The graph does not run.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// An image could not be had.
+    #[error("calibration image {index}")]
+    Sample {
+        /// Its position in the calibration set.
+        index: usize,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A layer's weights, bias or activations cannot be quantized.
+    #[error("\"{name}\": {source}")]
+    Value {
+        /// The node or value.
+        name: String,
+        /// Why.
+        source: QuantError,
+    },
+    /// There is nothing to quantize.
+    #[error("the model has no convolution or fully connected layer with constant weights")]
+    NothingToQuantize,
+    /// The model is quantized already.
+    #[error(
+        "the model is quantized already: it holds {op} (node \"{node}\"); give the float model"
+    )]
+    AlreadyQuantized {
+        /// The operator found.
+        op: &'static str,
+        /// Its node.
+        node: String,
+    },
+    /// A model of this kind cannot be calibrated.
+    #[error("the model has {found} inputs, expected one float32 image input")]
+    Inputs {
+        /// How many it has.
+        found: usize,
+    },
+}

@@ -1,0 +1,313 @@
+//! Writes the plan into the graph as QuantizeLinear and DequantizeLinear nodes: the quantized graph.
+
+use std::collections::HashMap;
+
+use lowbit_graph::{
+    Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId, quantize_bias,
+};
+use lowbit_quant::{QParams, WeightRule, channel_scales, quantize_channels};
+use lowbit_tensor::{DType, Tensor};
+
+use crate::{Plan, PtqError};
+
+/// A quantized activation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// The float value, in the float graph and (where anything still reads it) in the quantized one.
+    pub value: ValueId,
+    /// Its codes.
+    pub codes: ValueId,
+    /// What they mean.
+    pub parameters: QParams,
+}
+
+/// A quantized weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// The node that reads it.
+    pub node: String,
+    /// int8 codes.
+    pub codes: ValueId,
+    /// One scale per output channel.
+    pub scales: Vec<f32>,
+    /// int32 bias codes, where the node has a bias.
+    pub bias: Option<ValueId>,
+    /// Scale of the activation the node reads.
+    pub input_scale: f32,
+}
+
+/// A graph with its quantization written in.
+#[derive(Clone, Debug)]
+pub struct QuantizedGraph {
+    /// Float operators between QuantizeLinear and DequantizeLinear.
+    pub graph: Graph,
+    /// The quantized activations.
+    pub sites: Vec<Site>,
+    /// The quantized weights.
+    pub weights: Vec<Weight>,
+}
+
+/// Bias codes stay below this, so that adding them to any int32 sum the kernels allow cannot overflow.
+const BIAS_LIMIT: f32 = (1 << 30) as f32;
+
+/// Quantizes weights (int8, symmetric, per output channel), biases (int32 at s_x·s_w) and activations (uint8, affine).
+///
+/// Where s_x·s_w is so small that a channel's bias would not fit, the channel's weight scale is raised until it does.
+///
+/// # Errors
+/// `Value` names a weight or bias that is not finite.
+pub fn quantize(
+    graph: &Graph,
+    plan: &Plan,
+    parameters: &[QParams],
+    rule: WeightRule,
+) -> Result<QuantizedGraph, PtqError> {
+    let mut by_value: HashMap<ValueId, QParams> = HashMap::new();
+    for (group, &parameters) in plan.groups.iter().zip(parameters) {
+        by_value.extend(group.members.iter().map(|&member| (member, parameters)));
+    }
+    let mut inserter = Inserter {
+        quantized: QuantizedGraph {
+            graph: graph.clone(),
+            sites: vec![],
+            weights: vec![],
+        },
+        parameters: by_value,
+        added: vec![],
+    };
+    for index in 0..graph.nodes.len() {
+        inserter.weights(index, rule)?;
+        inserter.constant_operands(index)?;
+    }
+    inserter.activations(graph);
+    let mut quantized = inserter.quantized;
+    quantized.graph.nodes.extend(inserter.added);
+    quantized.graph.remove_dead();
+    quantized.graph.sort()?;
+    quantized.graph.verify()?;
+    Ok(quantized)
+}
+
+struct Inserter {
+    quantized: QuantizedGraph,
+    parameters: HashMap<ValueId, QParams>,
+    added: Vec<Node>,
+}
+
+impl Inserter {
+    fn node(&mut self, name: String, op: Op, inputs: Vec<ValueId>, output: ValueId) {
+        let inputs = inputs.into_iter().map(Some).collect();
+        self.added.push(Node {
+            name,
+            op,
+            inputs,
+            outputs: vec![Some(output)],
+        });
+    }
+
+    /// A DequantizeLinear of constant codes; returns its result.
+    fn dequantized(&mut self, name: &str, operands: [Tensor; 3], axis: i64) -> [ValueId; 2] {
+        let graph = &mut self.quantized.graph;
+        let [codes, scale, zero_point] = operands;
+        let codes = graph.add_constant(&format!("{name}_quantized"), codes);
+        let scale = graph.add_constant(&format!("{name}_scale"), scale);
+        let zero_point = graph.add_constant(&format!("{name}_zero_point"), zero_point);
+        let result = graph.fresh(&format!("{name}_dequantized"));
+        let op = Op::DequantizeLinear(DequantizeLinear {
+            blocking: Blocking {
+                axis,
+                block_size: 0,
+            },
+        });
+        let inputs = vec![codes, scale, zero_point];
+        self.node(format!("{name}_DequantizeLinear"), op, inputs, result);
+        [codes, result]
+    }
+
+    fn weights(&mut self, index: usize, rule: WeightRule) -> Result<(), PtqError> {
+        let node = self.quantized.graph.nodes[index].clone();
+        let axis = match &node.op {
+            Op::Conv(_) => 0,
+            Op::Gemm(gemm) => usize::from(!gemm.transpose_b),
+            _ => return Ok(()),
+        };
+        let graph = &self.quantized.graph;
+        let Some(weight) = graph.constant_input(&node, 1).cloned() else {
+            return Ok(());
+        };
+        let Some(input) = node.input(0).and_then(|v| self.parameters.get(&v)).copied() else {
+            return Ok(());
+        };
+        let bias = graph.constant_input(&node, 2).cloned();
+        let named = |source| PtqError::Value {
+            name: node.name.clone(),
+            source,
+        };
+        let rows = Rows::new(&weight, axis);
+        let mut scales = channel_scales(&rows.values, rows.channels, rule).map_err(named)?;
+        if let Some(bias) = &bias {
+            let finite = |b: &&f32| !b.is_finite();
+            if let Some(&found) = bias.f32s().iter().find(finite) {
+                return Err(named(lowbit_quant::QuantError::NotFinite { found }));
+            }
+            for (scale, &b) in scales.iter_mut().zip(bias.f32s()) {
+                *scale = scale.max(b.abs() / (input.scale * BIAS_LIMIT));
+            }
+        }
+        let codes = rows.restore(&quantize_channels(&rows.values, &scales));
+        let codes = Tensor::new(weight.shape().clone(), codes);
+        let zeros = Tensor::vector(vec![0i8; scales.len()]);
+        let name = format!("{}_weight", node.name);
+        let operands = [codes, Tensor::vector(scales.clone()), zeros];
+        let [codes, result] = self.dequantized(&name, operands, axis as i64);
+        self.quantized.graph.nodes[index].inputs[1] = Some(result);
+        let bias = bias.map(|bias| self.bias(index, &bias, (input.scale, &scales)));
+        self.quantized.weights.push(Weight {
+            node: node.name,
+            codes,
+            scales,
+            bias,
+            input_scale: input.scale,
+        });
+        Ok(())
+    }
+
+    fn bias(&mut self, index: usize, bias: &Tensor, (input, weights): (f32, &[f32])) -> ValueId {
+        let name = format!("{}_bias", self.quantized.graph.nodes[index].name);
+        let scales: Vec<f32> = weights.iter().map(|weight| input * weight).collect();
+        let codes: Vec<i32> = bias
+            .f32s()
+            .iter()
+            .zip(&scales)
+            .map(|(&b, &s)| quantize_bias(b, s))
+            .collect();
+        let zeros = Tensor::vector(vec![0i32; scales.len()]);
+        let operands = [Tensor::vector(codes), Tensor::vector(scales), zeros];
+        let [codes, result] = self.dequantized(&name, operands, 0);
+        self.quantized.graph.nodes[index].inputs[2] = Some(result);
+        codes
+    }
+
+    /// Constant operands of Add, Mul and Concat become uint8 codes too.
+    fn constant_operands(&mut self, index: usize) -> Result<(), PtqError> {
+        let node = self.quantized.graph.nodes[index].clone();
+        if !matches!(node.op, Op::Binary(_) | Op::Concat(_))
+            || !self.parameters.contains_key(&node.output())
+                && !node
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .any(|v| self.parameters.contains_key(v))
+        {
+            return Ok(());
+        }
+        for (position, value) in node.inputs.iter().enumerate() {
+            let constant = value
+                .and_then(|v| self.quantized.graph.constant(v))
+                .cloned();
+            let Some(tensor) = constant.filter(|t| t.dtype() == DType::F32) else {
+                continue;
+            };
+            let (low, high) = lowbit_graph::minmax(tensor.f32s());
+            let named = |source| PtqError::Value {
+                name: node.name.clone(),
+                source,
+            };
+            let parameters = QParams::affine_u8(low, high).map_err(named)?;
+            let codes = tensor
+                .f32s()
+                .iter()
+                .map(|&x| parameters.encode(x) as u8)
+                .collect();
+            let operands = [
+                Tensor::new(tensor.shape().clone(), codes),
+                Tensor::scalar(parameters.scale),
+                Tensor::scalar(parameters.zero_point as u8),
+            ];
+            let name = format!("{}_operand{position}", node.name);
+            let [_, result] = self.dequantized(&name, operands, 1);
+            self.quantized.graph.nodes[index].inputs[position] = Some(result);
+        }
+        Ok(())
+    }
+
+    /// Puts QuantizeLinear and DequantizeLinear behind every planned value.
+    fn activations(&mut self, float: &Graph) {
+        let mut values: Vec<(ValueId, QParams)> =
+            self.parameters.iter().map(|(&v, &p)| (v, p)).collect();
+        values.sort_unstable_by_key(|&(value, _)| value);
+        for (value, parameters) in values {
+            let name = float.value_name(value).to_owned();
+            let graph = &mut self.quantized.graph;
+            let scale =
+                graph.add_constant(&format!("{name}_scale"), Tensor::scalar(parameters.scale));
+            let zero = Tensor::scalar(parameters.zero_point as u8);
+            let zero_point = graph.add_constant(&format!("{name}_zero_point"), zero);
+            let codes = graph.fresh(&format!("{name}_quantized"));
+            let result = graph.fresh(&format!("{name}_dequantized"));
+            graph.replace_uses(value, result);
+            let blocking = Blocking {
+                axis: 1,
+                block_size: 0,
+            };
+            let quantize = Op::QuantizeLinear(QuantizeLinear {
+                blocking,
+                to: DType::U8,
+            });
+            let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
+            let quantizer = format!("{name}_QuantizeLinear");
+            self.node(quantizer, quantize, vec![value, scale, zero_point], codes);
+            let dequantizer = format!("{name}_DequantizeLinear");
+            self.node(
+                dequantizer,
+                dequantize,
+                vec![codes, scale, zero_point],
+                result,
+            );
+            self.quantized.sites.push(Site {
+                value,
+                codes,
+                parameters,
+            });
+        }
+    }
+}
+
+/// A weight with its output channels as rows.
+struct Rows {
+    values: Vec<f32>,
+    channels: usize,
+    /// Whether the channels were columns.
+    turned: bool,
+}
+
+impl Rows {
+    fn new(weight: &Tensor, axis: usize) -> Rows {
+        let channels = weight.shape()[axis];
+        let values = weight.f32s();
+        if axis == 0 {
+            return Rows {
+                values: values.to_vec(),
+                channels,
+                turned: false,
+            };
+        }
+        let rows = values.len() / channels.max(1);
+        let turned = (0..channels).flat_map(|c| (0..rows).map(move |r| values[r * channels + c]));
+        Rows {
+            values: turned.collect(),
+            channels,
+            turned: true,
+        }
+    }
+
+    fn restore(&self, codes: &[i8]) -> Vec<i8> {
+        if !self.turned {
+            return codes.to_vec();
+        }
+        let rows = codes.len() / self.channels.max(1);
+        (0..rows)
+            .flat_map(|r| (0..self.channels).map(move |c| codes[c * rows + r]))
+            .collect()
+    }
+}
