@@ -1,7 +1,8 @@
 //! Depthwise convolution: each channel staged alone, then slid over with all taps in registers.
 //!
-//! Where rows are neither strided nor dilated, [`BAND`] output rows are computed together, so that a vector once loaded
-//! serves every tap of its column. Taps are summed in the order row, column in any case.
+//! [`BAND`] output rows are computed together, so that their sums do not wait for each other; where rows are neither
+//! strided nor dilated, a vector once loaded also serves every tap of its column. Taps are summed in the order row,
+//! column in any case.
 
 use crate::arch::Arch;
 use crate::engine::Job;
@@ -35,19 +36,22 @@ impl<F: Feed, W: Word> Task for DepthwiseTask<'_, F, W> {
     fn run<A: Arch>(self, arch: A) {
         let g = self.job.geometry;
         let dense_rows = g.strides[0] == 1 && g.dilations[0] == 1;
-        let banded = dense_rows && g.output()[0] >= BAND;
-        match (g.kernel, banded) {
-            ([3, 3], true) => self.planes::<A, 3, 3, BAND>(arch),
-            ([3, 3], false) => self.planes::<A, 9, 1, 1>(arch),
-            ([5, 5], true) => self.planes::<A, 5, 5, BAND>(arch),
-            ([5, 5], false) => self.planes::<A, 25, 1, 1>(arch),
+        let banded = g.output()[0] >= BAND;
+        match (g.kernel, banded, dense_rows) {
+            ([3, 3], true, true) => self.planes::<A, 3, 3, BAND>(arch),
+            ([3, 3], true, false) => self.planes::<A, 9, 1, BAND>(arch),
+            ([3, 3], false, _) => self.planes::<A, 9, 1, 1>(arch),
+            ([5, 5], true, true) => self.planes::<A, 5, 5, BAND>(arch),
+            ([5, 5], true, false) => self.planes::<A, 25, 1, BAND>(arch),
+            ([5, 5], false, _) => self.planes::<A, 25, 1, 1>(arch),
             _ => self.planes::<A, 0, 0, 1>(arch),
         }
     }
 }
 
 impl<F: Feed, W: Word> DepthwiseTask<'_, F, W> {
-    /// `KH` steps of `KW` taps each; with a band, a step is a kernel row and lies one pitch after the one before.
+    /// `KH` steps of `KW` taps each. With more than one tap, a step is a kernel row and lies one pitch after the one
+    /// before.
     #[inline(always)]
     fn planes<A: Arch, const KH: usize, const KW: usize, const ROWS: usize>(self, arch: A) {
         let g = self.job.geometry;
@@ -111,6 +115,42 @@ impl<const KH: usize, const KW: usize> Steps<KH, KW> {
             reach: reach + (rows - 1) * layout.pitch(),
         }
     }
+
+    /// A vector of each of `ROWS` output rows.
+    /// # Safety
+    /// `LANES` words are readable at `from + offset`, for offsets up to `reach`.
+    #[inline(always)]
+    unsafe fn sums<A: Arch, W: Word, const ROWS: usize>(
+        &self,
+        (arch, word): (A, W),
+        from: *const u32,
+        pitch: usize,
+        weights: &[[A::V; KW]; KH],
+    ) -> [A::V; ROWS] {
+        let mut sums = [arch.splat(0); ROWS];
+        if KW == 1 {
+            for (offset, weight) in self.offsets.iter().zip(weights) {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: the caller promises it up to `reach`, which counts the rows of the band.
+                    let vector = unsafe { arch.load(from.add(r * pitch + offset[0])) };
+                    *sum = word.mac(arch, *sum, vector, weight[0]);
+                }
+            }
+            return sums;
+        }
+        for input in 0..ROWS + KH - 1 {
+            for (t, offset) in self.offsets[0].iter().enumerate() {
+                // SAFETY: the caller promises it up to `reach`, that of the last kernel row from the last output row.
+                let vector = unsafe { arch.load(from.add(input * pitch + offset)) };
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    if input >= r && input - r < KH {
+                        *sum = word.mac(arch, *sum, vector, weights[input - r][t]);
+                    }
+                }
+            }
+        }
+        sums
+    }
 }
 
 struct Plane<'a> {
@@ -132,8 +172,12 @@ impl Plane<'_> {
         out: &mut [u32],
     ) {
         let ([rows, width], pitch) = (self.size, self.layout.pitch());
-        let weights: [[A::V; KW]; KH] =
-            std::array::from_fn(|s| std::array::from_fn(|t| arch.splat(self.weights[s * KW + t])));
+        let mut weights = [[arch.splat(0); KW]; KH];
+        for (weights, words) in weights.iter_mut().zip(self.weights.chunks_exact(KW)) {
+            for (weight, &word) in weights.iter_mut().zip(words) {
+                *weight = arch.splat(word);
+            }
+        }
         let bias = arch.splat(self.bias);
         let sink = Sink::new(out);
         let last = (rows - ROWS) * pitch + (width - 1) / A::LANES * A::LANES;
@@ -146,27 +190,8 @@ impl Plane<'_> {
             let y = (band * ROWS).min(rows - ROWS);
             for x in (0..width).step_by(A::LANES) {
                 let from = self.staged[y * pitch + x..].as_ptr();
-                let mut sums = [arch.splat(0); ROWS];
-                for input in 0..ROWS + KH - 1 {
-                    #[expect(
-                        clippy::needless_range_loop,
-                        reason = "indexes offsets and weights alike"
-                    )]
-                    for t in 0..KW {
-                        let offset = if ROWS == 1 {
-                            steps.offsets[input][t]
-                        } else {
-                            input * pitch + steps.offsets[0][t]
-                        };
-                        // SAFETY: `from` is at most `last`, for which the farthest offset was asserted.
-                        let vector = unsafe { arch.load(from.add(offset)) };
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            if input >= r && input - r < KH {
-                                *sum = word.mac(arch, *sum, vector, weights[input - r][t]);
-                            }
-                        }
-                    }
-                }
+                // SAFETY: `from` is at most `last`, for which the farthest offset was asserted.
+                let sums: [A::V; ROWS] = unsafe { steps.sums((arch, word), from, pitch, &weights) };
                 for (r, sum) in sums.into_iter().enumerate() {
                     let value = word.finish(arch, sum, bias);
                     // SAFETY: `out` is borrowed exclusively by this call.

@@ -286,13 +286,7 @@ impl Core {
             }
         };
         let x = &x[..x.len().min(block.images.len() * image_words + SLACK)];
-        let [_, inputs, kh, kw] = self.shape;
-        offsets.clear();
-        for channel in 0..inputs.div_ceil(self.pack) {
-            let taps =
-                (0..kh * kw).map(|tap| channel * layout.plane() + layout.tap(tap / kw, tap % kw));
-            offsets.extend(taps.map(|offset| offset as u32));
-        }
+        self.offsets(layout, offsets);
         let [rows, width] = g.output();
         let images = block.images.len();
         let pixels = Pixels {
@@ -316,6 +310,20 @@ impl Core {
         match block.parallel {
             Parallel::Serial => self.sweep(&sweep, group_words, panel),
             Parallel::Rayon => self.split_sweep(&sweep, group_words, children),
+        }
+    }
+
+    /// Where the taps of a group lie in its staged channels, in the order of the packed weights.
+    fn offsets(&self, layout: &Layout, offsets: &mut Vec<u32>) {
+        let [_, inputs, kh, kw] = self.shape;
+        offsets.clear();
+        offsets.extend((0..kh * kw).map(|tap| layout.tap(tap / kw, tap % kw) as u32));
+        for channel in 1..inputs.div_ceil(self.pack) {
+            let first = (channel * layout.plane()) as u32;
+            offsets.extend_from_within(..kh * kw);
+            offsets[channel * kh * kw..]
+                .iter_mut()
+                .for_each(|offset| *offset += first);
         }
     }
 

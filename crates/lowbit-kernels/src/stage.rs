@@ -293,6 +293,16 @@ impl<F: Feed> Stager<'_, F> {
     /// Writes the elements of a plane; the pads of `to` are zeros already.
     #[inline(always)]
     pub(crate) fn stage<A: Arch>(&self, arch: A, index: usize, to: &mut [u32]) {
+        match self.layout.geometry.strides[1] {
+            1 => self.stage_step(arch, index, 1, to),
+            2 => self.stage_step(arch, index, 2, to),
+            step => self.stage_step(arch, index, step, to),
+        }
+    }
+
+    /// The body for a step that the compiler may know.
+    #[inline(always)]
+    fn stage_step<A: Arch>(&self, arch: A, index: usize, step: usize, to: &mut [u32]) {
         let g = &self.layout.geometry;
         let group_inputs = g.channels_in / g.groups;
         let words = group_inputs.div_ceil(F::PACK);
@@ -305,7 +315,7 @@ impl<F: Feed> Stager<'_, F> {
             let row = Row {
                 first: first + run.from,
                 second,
-                step: g.strides[1],
+                step,
             };
             fill(arch, self.feed, &mut to[run.to..run.to + run.len], row);
         }

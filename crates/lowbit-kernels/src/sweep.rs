@@ -1,9 +1,10 @@
 //! The sweep of a convolution over its pixels, panel by panel.
 //!
 //! ```text
-//!     for each panel of up to lanes x VECTORS output pixels:
-//!         copy the words of its pixels to [depth][column], unless whole vectors can be read in place
-//!         for each panel of output channels: accumulate a tile over the full depth, finish, write
+//!     for each gang of panels, each of up to lanes x VECTORS output pixels:
+//!         copy the words of their pixels to [depth][column], unless whole vectors can be read in place
+//!         for each panel of output channels, for each pixel panel of the gang:
+//!             accumulate a tile over the full depth, finish, write
 //! ```
 //!
 //! Pixels of all images form one stream. It is cut either in row vectors (read in place, but the last vector of a row may
@@ -19,6 +20,10 @@ use crate::word::Word;
 
 /// Most columns of a panel, over all tiers.
 const MAX_COLUMNS: usize = 48;
+/// Most panels of a gang: writes run along more pixels of a channel, weights stay in the L1 cache.
+const GANG: usize = 8;
+/// Words of a gang's operand, which should stay in the L2 cache next to the weights.
+const GANG_WORDS: usize = 1 << 14;
 /// Most rows of a tile, over all tiers.
 const MAX_ROWS: usize = 8;
 
@@ -50,7 +55,7 @@ pub(crate) struct Stream {
 }
 
 /// Pixels that are neighbours in the input and in the output.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Run {
     from: usize,
     to: usize,
@@ -65,9 +70,24 @@ struct Piece {
     to: usize,
 }
 
+#[derive(Clone, Copy)]
 struct Panel {
     runs: [Run; MAX_COLUMNS],
     count: usize,
+    in_place: bool,
+}
+
+impl Panel {
+    const EMPTY: Self = Self {
+        runs: [Run {
+            from: 0,
+            to: 0,
+            column: 0,
+            len: 0,
+        }; MAX_COLUMNS],
+        count: 0,
+        in_place: false,
+    };
 }
 
 impl Stream {
@@ -101,16 +121,12 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn panel(&self, index: usize) -> Panel {
-        let mut panel = Panel {
-            runs: [Run::default(); MAX_COLUMNS],
-            count: 0,
-        };
+    fn cut(&self, index: usize, panel: &mut Panel) {
+        panel.count = 0;
         match self.cut {
-            Cut::Vectors => self.cut_vectors(index, &mut panel),
-            Cut::Packed => self.cut_pixels(index, &mut panel),
+            Cut::Vectors => self.cut_vectors(index, panel),
+            Cut::Packed => self.cut_pixels(index, panel),
         }
-        panel
     }
 
     #[inline(always)]
@@ -214,49 +230,82 @@ impl<W: Word> Task for SweepTask<'_, W> {
 
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
-        let depth = self.sweep.taps.entries().len();
-        self.buffer
-            .resize(self.buffer.len().max((depth + 2) * A::LANES * VECTORS), 0);
-        for index in self.panels.clone() {
-            let panel = self.sweep.stream.panel(index);
-            let share = Share {
-                panel: &panel,
-                group: &self.group,
-                outputs: self.outputs.clone(),
-            };
-            match panel.columns().div_ceil(A::LANES) {
-                1 => self.sweep.columns::<A, 1>(arch, &share, self.buffer),
-                2 => self.sweep.columns::<A, 2>(arch, &share, self.buffer),
-                _ => self.sweep.columns::<A, 3>(arch, &share, self.buffer),
+        let slot = (self.sweep.taps.entries().len() + 2) * A::LANES * VECTORS;
+        let size = (GANG_WORDS / slot).clamp(1, GANG);
+        if self.buffer.len() < size * slot {
+            self.buffer.resize(size * slot, 0);
+        }
+        let mut gang = [Panel::EMPTY; GANG];
+        for start in self.panels.clone().step_by(size) {
+            let count = size.min(self.panels.end - start);
+            for (index, panel) in gang[..count].iter_mut().enumerate() {
+                self.sweep.stream.cut(start + index, panel);
+                self.sweep.prepare(
+                    arch,
+                    panel,
+                    self.group.from,
+                    &mut self.buffer[index * slot..][..slot],
+                );
+            }
+            for output in self.outputs.clone() {
+                for (panel, slot) in gang[..count].iter().zip(self.buffer.chunks_exact(slot)) {
+                    let share = Share {
+                        panel,
+                        slot,
+                        group: &self.group,
+                        output,
+                    };
+                    match panel.columns().div_ceil(A::LANES) {
+                        1 => self.sweep.tile::<A, 1>(arch, &share),
+                        2 => self.sweep.tile::<A, 2>(arch, &share),
+                        _ => self.sweep.tile::<A, 3>(arch, &share),
+                    }
+                }
             }
         }
     }
 }
 
 impl<W: Word> Sweep<'_, W> {
+    /// Finds whether the vectors of a panel can be read in place, and packs it otherwise.
     #[inline(always)]
-    fn columns<A: Arch, const NV: usize>(&self, arch: A, share: &Share<'_>, buffer: &mut [u32]) {
-        let Share { panel, group, .. } = share;
-        let from: [usize; NV] = std::array::from_fn(|v| panel.runs[v].from + group.from);
-        let reach = self.taps.reach() + A::LANES;
-        let in_place =
-            self.stream.cut == Cut::Vectors && from.iter().all(|from| from + reach <= self.x.len());
-        if in_place {
-            let operand = Operand {
+    fn prepare<A: Arch>(&self, arch: A, panel: &mut Panel, from: usize, slot: &mut [u32]) {
+        let reach = from + self.taps.reach() + A::LANES;
+        let inside = panel
+            .runs()
+            .iter()
+            .all(|run| run.from + reach <= self.x.len());
+        panel.in_place = self.stream.cut == Cut::Vectors && inside;
+        if !panel.in_place {
+            self.pack(arch, panel, from, slot);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<A: Arch, const NV: usize>(&self, arch: A, share: &Share<'_>) {
+        let panel = share.panel;
+        let operand = if panel.in_place {
+            let mut bases = [share.group.from; NV];
+            bases
+                .iter_mut()
+                .zip(&panel.runs)
+                .for_each(|(base, run)| *base += run.from);
+            Operand {
                 x: self.x,
-                bases: from,
+                bases,
                 offsets: self.taps,
-            };
-            self.rows(arch, operand, share);
+            }
         } else {
-            self.pack(arch, panel, group.from, buffer);
             let bases: [usize; NV] = std::array::from_fn(|v| v * A::LANES);
-            let operand = Operand {
-                x: buffer,
+            Operand {
+                x: share.slot,
                 bases,
                 offsets: self.packed,
-            };
-            self.rows(arch, operand, share);
+            }
+        };
+        match A::ROWS {
+            8 => self.rows::<A, 8, NV>(arch, operand, share),
+            _ => self.rows::<A, 4, NV>(arch, operand, share),
         }
     }
 
@@ -309,15 +358,7 @@ impl<W: Word> Sweep<'_, W> {
     }
 
     #[inline(always)]
-    fn rows<A: Arch, const NV: usize>(&self, arch: A, operand: Operand<'_, NV>, share: &Share<'_>) {
-        match A::ROWS {
-            8 => self.tiles::<A, 8, NV>(arch, operand, share),
-            _ => self.tiles::<A, 4, NV>(arch, operand, share),
-        }
-    }
-
-    #[inline(always)]
-    fn tiles<A: Arch, const MR: usize, const NV: usize>(
+    fn rows<A: Arch, const MR: usize, const NV: usize>(
         &self,
         arch: A,
         operand: Operand<'_, NV>,
@@ -326,56 +367,58 @@ impl<W: Word> Sweep<'_, W> {
         let Share {
             panel,
             group,
-            outputs,
-        } = share;
+            output,
+            ..
+        } = *share;
         let depth = operand.offsets.entries().len();
-        let direct = match self.stream.cut {
+        let weights = &group.weights[output * depth * MR..][..depth * MR];
+        let bias = Bias::Rows(&group.bias[output * MR..][..MR]);
+        let sums = accumulate::<A, W, MR, NV>(
+            (arch, self.word),
+            operand.x,
+            operand.bases,
+            operand.offsets,
+            weights,
+        );
+        let first = group.to + output * MR * self.area;
+        let rows = MR.min(group.channels - output * MR);
+        if let Some(spans) = self.spans::<A, NV>(panel) {
+            let at = spans.map(|(to, _)| first + to);
+            let target = Target {
+                at,
+                lens: spans.map(|(_, len)| len),
+                row_stride: self.area,
+                rows,
+            };
+            // SAFETY: panels and output panels partition the output, and each is run by one thread.
+            unsafe { write((arch, self.word), &sums, bias, target, self.out) }
+        } else {
+            let at = std::array::from_fn(|v| v * A::LANES);
+            let target = Target {
+                at,
+                lens: [A::LANES; NV],
+                row_stride: MAX_COLUMNS,
+                rows,
+            };
+            let mut tile = [0; MAX_ROWS * MAX_COLUMNS];
+            // SAFETY: the sink is a local.
+            unsafe { write((arch, self.word), &sums, bias, target, Sink::new(&mut tile)) }
+            self.scatter(arch, panel, &tile[..rows * MAX_COLUMNS], first);
+        }
+    }
+
+    /// Where the vectors of a panel go, and how much of each, unless one goes to several places.
+    #[inline(always)]
+    fn spans<A: Arch, const NV: usize>(&self, panel: &Panel) -> Option<[(usize, usize); NV]> {
+        match self.stream.cut {
             Cut::Vectors => Some(std::array::from_fn(|v| {
                 (panel.runs[v].to, panel.runs[v].len)
             })),
             Cut::Packed if panel.is_contiguous() => Some(std::array::from_fn(|v| {
-                (
-                    panel.runs[0].to + v * A::LANES,
-                    (panel.columns() - v * A::LANES).min(A::LANES),
-                )
+                let len = (panel.columns() - v * A::LANES).min(A::LANES);
+                (panel.runs[0].to + v * A::LANES, len)
             })),
             Cut::Packed => None,
-        };
-        for index in outputs.clone() {
-            let weights = &group.weights[index * depth * MR..][..depth * MR];
-            let bias = Bias::Rows(&group.bias[index * MR..][..MR]);
-            let sums = accumulate::<A, W, MR, NV>(
-                (arch, self.word),
-                operand.x,
-                operand.bases,
-                operand.offsets,
-                weights,
-            );
-            let first = group.to + index * MR * self.area;
-            let rows = MR.min(group.channels - index * MR);
-            if let Some(spans) = direct {
-                let spans: [(usize, usize); NV] = spans;
-                let at = spans.map(|(to, _)| first + to);
-                let target = Target {
-                    at,
-                    lens: spans.map(|(_, len)| len),
-                    row_stride: self.area,
-                    rows,
-                };
-                // SAFETY: panels and output panels partition the output, and each is run by one thread.
-                unsafe { write((arch, self.word), &sums, bias, target, self.out) }
-            } else {
-                let target = Target {
-                    at: std::array::from_fn(|v| v * A::LANES),
-                    lens: [A::LANES; NV],
-                    row_stride: MAX_COLUMNS,
-                    rows,
-                };
-                let mut tile = [0; MAX_ROWS * MAX_COLUMNS];
-                // SAFETY: the sink is a local.
-                unsafe { write((arch, self.word), &sums, bias, target, Sink::new(&mut tile)) }
-                self.scatter(arch, panel, &tile[..rows * MAX_COLUMNS], first);
-            }
         }
     }
 
@@ -398,11 +441,13 @@ impl<W: Word> Sweep<'_, W> {
     }
 }
 
-/// One panel against a range of output panels.
+/// One panel against one output panel of a group.
 struct Share<'a> {
     panel: &'a Panel,
+    /// The packed words of the panel, unless it is read in place.
+    slot: &'a [u32],
     group: &'a Group<'a>,
-    outputs: Range<usize>,
+    output: usize,
 }
 
 /// The vectors of a panel: in place or packed.
