@@ -43,7 +43,11 @@ pub(super) fn dropout(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
             Some([0]) => {}
             Some(_) => return Err(node.wrong("input 2 (training_mode)", "true", "false")),
             None => {
-                return Err(node.wrong("input 2 (training_mode)", "a computed value", "a constant"));
+                return Err(node.wrong(
+                    "input 2 (training_mode)",
+                    "a computed value",
+                    "a constant",
+                ));
             }
         }
     }
