@@ -28,23 +28,18 @@ impl Cast {
         }
         let shape = data.shape();
         match data.buffer() {
-            Buffer::F32(v) => self.from_floats(v, shape, work),
-            Buffer::I64(v) => self.from_integers(v, shape, |x| x, work),
-            Buffer::I32(v) => self.from_integers(v, shape, i64::from, work),
-            Buffer::I16(v) => self.from_integers(v, shape, i64::from, work),
-            Buffer::I8(v) => self.from_integers(v, shape, i64::from, work),
-            Buffer::U16(v) => self.from_integers(v, shape, i64::from, work),
-            Buffer::U8(v) => self.from_integers(v, shape, i64::from, work),
-            Buffer::Bool(v) => self.from_integers(v, shape, i64::from, work),
+            Buffer::F32(v) => self.floats_to(v, shape, work),
+            Buffer::I64(v) => self.integers_to(v, shape, |x| x, work),
+            Buffer::I32(v) => self.integers_to(v, shape, i64::from, work),
+            Buffer::I16(v) => self.integers_to(v, shape, i64::from, work),
+            Buffer::I8(v) => self.integers_to(v, shape, i64::from, work),
+            Buffer::U16(v) => self.integers_to(v, shape, i64::from, work),
+            Buffer::U8(v) => self.integers_to(v, shape, i64::from, work),
+            Buffer::Bool(v) => self.integers_to(v, shape, i64::from, work),
         }
     }
 
-    fn from_floats(
-        &self,
-        x: &[f32],
-        shape: &Shape,
-        work: &mut Workspace,
-    ) -> Result<Tensor, OpError> {
+    fn floats_to(&self, x: &[f32], shape: &Shape, work: &mut Workspace) -> Result<Tensor, OpError> {
         let to = self.to;
         match to {
             DType::F32 => map(to, x, shape, |x| x, work),
@@ -62,7 +57,7 @@ impl Cast {
         }
     }
 
-    fn from_integers<T: Element>(
+    fn integers_to<T: Element>(
         &self,
         x: &[T],
         shape: &Shape,

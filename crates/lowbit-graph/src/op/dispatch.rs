@@ -181,3 +181,6 @@ pub(crate) fn share_rows<T: Send>(
         .enumerate()
         .for_each(|(i, chunk)| fill(i * part, chunk));
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

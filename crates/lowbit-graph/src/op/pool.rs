@@ -1,5 +1,7 @@
 //! Windows over the two spatial axes of [n, c, h, w].
 
+use std::ops::Range;
+
 use lowbit_tensor::{Buffer, Shape, Tensor};
 
 use super::arithmetic::Number;
@@ -53,9 +55,12 @@ impl Pool2d {
     ) -> Result<Tensor, OpError> {
         let (tensor, x) = inputs.typed::<f32>(0, "X")?;
         let sweep = self.sweep(tensor, work)?;
-        let counts = self.counts(&sweep);
         let shape = sweep.shape(tensor);
         let mut out = work.pool.floats(&shape)?;
+        if out.is_empty() {
+            return Ok(Tensor::new(shape, out));
+        }
+        let counts = self.counts(&sweep);
         sweep.planes(x, work.parallel, &mut out, |x, line, y| {
             sweep.slide(
                 x,
@@ -143,14 +148,24 @@ impl Pool2d {
             };
             (0..sweep.output[axis])
                 .map(|o| {
-                    (0..self.kernel[axis])
-                        .map(|k| o * self.strides[axis] + k * self.dilations[axis])
-                        .filter(|at| counted.contains(at))
-                        .count()
+                    let base = o * self.strides[axis];
+                    taps(
+                        base,
+                        counted.clone(),
+                        self.kernel[axis],
+                        self.dilations[axis],
+                    )
+                    .len()
                 })
                 .collect()
         })
     }
+}
+
+/// Which elements of a window that starts at `base` lie within `range`.
+fn taps(base: usize, range: Range<usize>, kernel: usize, dilation: usize) -> Range<usize> {
+    let reach = |to: usize| to.saturating_sub(base).div_ceil(dilation).min(kernel);
+    reach(range.start)..reach(range.end)
 }
 
 /// Windows over planes, the same for every channel.
@@ -226,11 +241,10 @@ impl Sweep {
         for (o, row) in y.chunks_exact_mut(self.output[1]).enumerate() {
             let joined = &mut line[self.pads[1]..self.pads[1] + width];
             joined.fill(fold.empty);
-            for k in 0..self.kernel[0] {
-                let at = o * self.strides[0] + k * self.dilations[0];
-                let Some(h) = at.checked_sub(self.pads[0]).filter(|&h| h < self.input[0]) else {
-                    continue;
-                };
+            let base = o * self.strides[0];
+            let inside = self.pads[0]..self.pads[0] + self.input[0];
+            for k in taps(base, inside, self.kernel[0], self.dilations[0]) {
+                let h = base + k * self.dilations[0] - self.pads[0];
                 for (sum, &x) in joined.iter_mut().zip(&x[h * width..(h + 1) * width]) {
                     *sum = (fold.join)(*sum, (fold.widen)(x));
                 }
