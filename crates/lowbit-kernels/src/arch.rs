@@ -10,6 +10,8 @@ pub(crate) trait Arch: Copy + Send + Sync {
     const LANES: usize;
     /// Rows of the register tile.
     const ROWS: usize;
+    /// Vectors across the register tile: `ROWS * VECTORS` sums leave registers for the operands.
+    const VECTORS: usize;
     fn splat(self, word: u32) -> Self::V;
     /// # Safety
     /// `LANES` words are readable at `from`.
@@ -58,6 +60,7 @@ impl Arch for Portable {
     type V = [u32; 4];
     const LANES: usize = 4;
     const ROWS: usize = 4;
+    const VECTORS: usize = 3;
 
     #[inline(always)]
     fn splat(self, word: u32) -> Self::V {
@@ -157,6 +160,7 @@ mod x86 {
         type V = __m256i;
         const LANES: usize = 8;
         const ROWS: usize = 4;
+        const VECTORS: usize = 2;
 
         #[inline(always)]
         fn splat(self, word: u32) -> Self::V {
@@ -268,6 +272,7 @@ mod x86 {
         type V = __m512i;
         const LANES: usize = 16;
         const ROWS: usize = 8;
+        const VECTORS: usize = 3;
 
         #[inline(always)]
         fn splat(self, word: u32) -> Self::V {

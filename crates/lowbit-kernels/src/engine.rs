@@ -139,6 +139,9 @@ impl Core {
         assert!(out.len() == n * g.output_len(), "the output holds n images");
         match parallel {
             Parallel::Serial => self.images(job, 0..n, out, scratch),
+            Parallel::Rayon if n * g.macs() < WORTH_A_THREAD => {
+                self.images(job, 0..n, out, scratch)
+            }
             Parallel::Rayon if n >= rayon::current_num_threads() => {
                 let tasks = n.min(4 * rayon::current_num_threads());
                 let each = n.div_ceil(tasks);
@@ -422,6 +425,9 @@ impl Core {
             });
     }
 }
+
+/// Multiply-accumulates below which waking a thread costs more than it saves: some 20 us of work.
+const WORTH_A_THREAD: usize = 1 << 20;
 
 /// Readable words behind the staged images, so that the last vector may reach over the end.
 const SLACK: usize = 64;

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::arch::Arch;
 use crate::engine::Scratch;
 use crate::geometry::{Activation, Parallel};
-use crate::isa::{Isa, Task, VECTORS};
+use crate::isa::{Isa, Task};
 use crate::qconv::{IntSlice, MAX_TERMS, check_zero_point};
 use crate::tile::{Bias, Offsets, Sink, Target, accumulate, write};
 use crate::word::{Float, Pair, Word, bits_mut, int_bits_mut, pair};
@@ -275,10 +275,15 @@ impl Right {
         let columns = isa.tile().columns();
         let padded = n.next_multiple_of(columns);
         let mut panels = vec![0; padded * depth];
-        for column in 0..n {
-            for k in 0..depth {
-                panels[(column / columns * depth + k) * columns + column % columns] =
-                    word(k, column);
+        for (panel, words) in panels
+            .chunks_exact_mut((depth * columns).max(1))
+            .enumerate()
+        {
+            let first = panel * columns;
+            for (k, words) in words.chunks_exact_mut(columns).enumerate() {
+                for (column, to) in (first..n).zip(words) {
+                    *to = word(k, column);
+                }
             }
         }
         let offsets = (0..depth).map(|k| (k * columns) as u32).collect();
@@ -369,9 +374,11 @@ impl<W: Word> Task for ProductTask<'_, W> {
     fn run<A: Arch>(self, arch: A) {
         let right = self.product.right;
         for panel in self.panels.clone() {
-            let columns = (right.n - panel * A::LANES * VECTORS).min(A::LANES * VECTORS);
+            let columns = (right.n - panel * A::LANES * A::VECTORS).min(A::LANES * A::VECTORS);
             match (self.product.rows, columns.div_ceil(A::LANES)) {
-                (1, _) => self.panel::<A, 1, VECTORS>(arch, panel, columns),
+                (1, 1) => self.panel::<A, 1, 1>(arch, panel, columns),
+                (1, 2) => self.panel::<A, 1, 2>(arch, panel, columns),
+                (1, _) => self.panel::<A, 1, 3>(arch, panel, columns),
                 (8, 1) => self.panel::<A, 8, 1>(arch, panel, columns),
                 (8, 2) => self.panel::<A, 8, 2>(arch, panel, columns),
                 (8, _) => self.panel::<A, 8, 3>(arch, panel, columns),
@@ -398,7 +405,7 @@ impl<W: Word> ProductTask<'_, W> {
             m,
             ..
         } = self.product;
-        let width = A::LANES * VECTORS;
+        let width = A::LANES * A::VECTORS;
         let x = &right.panels[panel * right.depth * width..][..right.depth * width];
         let offsets = Offsets::new(&right.offsets);
         for block in self.blocks.clone() {

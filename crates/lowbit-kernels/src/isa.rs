@@ -69,14 +69,22 @@ impl Isa {
         }
     }
 
-    /// Output rows and vector columns of the register tile: the packed layouts depend on them.
+    /// The register tile, on which packed layouts depend.
     pub(crate) fn tile(self) -> TileShape {
-        let (rows, lanes) = match self {
-            Self::Portable => (4, 4),
-            Self::Avx2(_) => (4, 8),
-            Self::Avx512(_) => (8, 16),
-        };
-        TileShape { rows, lanes }
+        struct Shape;
+        impl Task for Shape {
+            type Output = TileShape;
+
+            #[inline(always)]
+            fn run<A: Arch>(self, _: A) -> TileShape {
+                TileShape {
+                    rows: A::ROWS,
+                    lanes: A::LANES,
+                    vectors: A::VECTORS,
+                }
+            }
+        }
+        self.dispatch(Shape)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -96,19 +104,17 @@ impl Isa {
     }
 }
 
-/// The register tile of a tier: `rows` broadcast operands against [`VECTORS`] vectors of `lanes` words.
+/// The register tile of a tier: `rows` broadcast operands against `vectors` of `lanes` words.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TileShape {
     pub(crate) rows: usize,
     pub(crate) lanes: usize,
+    pub(crate) vectors: usize,
 }
-
-/// Vectors across a register tile: 8 x 3 accumulators fill 24 of 32 registers, 4 x 3 fill 12 of 16.
-pub(crate) const VECTORS: usize = 3;
 
 impl TileShape {
     pub(crate) fn columns(self) -> usize {
-        self.lanes * VECTORS
+        self.lanes * self.vectors
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sweep of a convolution over its pixels, panel by panel.
 //!
 //! ```text
-//!     for each gang of panels, each of up to lanes x VECTORS output pixels:
+//!     for each gang of panels, each of up to lanes x vectors output pixels:
 //!         copy the words of their pixels to [depth][column], unless whole vectors can be read in place
 //!         for each panel of output channels, for each pixel panel of the gang:
 //!             accumulate a tile over the full depth, finish, write
@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use crate::arch::Arch;
-use crate::isa::{Task, TileShape, VECTORS};
+use crate::isa::{Task, TileShape};
 use crate::stage::copy;
 use crate::tile::{Bias, Offsets, Sink, Target, accumulate, write};
 use crate::word::Word;
@@ -114,7 +114,7 @@ impl Stream {
         let p = &self.pixels;
         match self.cut {
             Cut::Vectors => {
-                (p.images * p.rows * p.width.div_ceil(self.tile.lanes)).div_ceil(VECTORS)
+                (p.images * p.rows * p.width.div_ceil(self.tile.lanes)).div_ceil(self.tile.vectors)
             }
             Cut::Packed => (p.images * p.rows * p.width).div_ceil(self.tile.columns()),
         }
@@ -133,8 +133,9 @@ impl Stream {
     fn cut_vectors(&self, index: usize, panel: &mut Panel) {
         let (p, lanes) = (&self.pixels, self.tile.lanes);
         let in_row = p.width.div_ceil(lanes);
-        for v in 0..VECTORS.min(p.images * p.rows * in_row - index * VECTORS) {
-            let vector = index * VECTORS + v;
+        let first = index * self.tile.vectors;
+        for v in 0..self.tile.vectors.min(p.images * p.rows * in_row - first) {
+            let vector = first + v;
             let (row, x) = (vector / in_row, vector % in_row * lanes);
             panel.push(
                 p,
@@ -230,7 +231,7 @@ impl<W: Word> Task for SweepTask<'_, W> {
 
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
-        let slot = (self.sweep.taps.entries().len() + 2) * A::LANES * VECTORS;
+        let slot = (self.sweep.taps.entries().len() + 2) * A::LANES * A::VECTORS;
         let size = (GANG_WORDS / slot).clamp(1, GANG);
         if self.buffer.len() < size * slot {
             self.buffer.resize(size * slot, 0);
@@ -313,7 +314,7 @@ impl<W: Word> Sweep<'_, W> {
     /// overwritten by the next run, or lies in columns that nobody stores.
     #[inline(always)]
     fn pack<A: Arch>(&self, arch: A, panel: &Panel, from: usize, buffer: &mut [u32]) {
-        let width = A::LANES * VECTORS;
+        let width = A::LANES * A::VECTORS;
         let mut pieces = [Piece::default(); MAX_COLUMNS];
         let (mut count, mut end) = (0, 0);
         for run in panel.runs() {
@@ -349,7 +350,7 @@ impl<W: Word> Sweep<'_, W> {
     #[inline(always)]
     fn pack_exactly<A: Arch>(&self, arch: A, panel: &Panel, from: usize, buffer: &mut [u32]) {
         for (k, &offset) in self.taps.entries().iter().enumerate() {
-            let to = &mut buffer[k * A::LANES * VECTORS..][..A::LANES * VECTORS];
+            let to = &mut buffer[k * A::LANES * A::VECTORS..][..A::LANES * A::VECTORS];
             for run in panel.runs() {
                 let source = &self.x[run.from + from + offset as usize..][..run.len];
                 copy(arch, &mut to[run.column..run.column + run.len], source);
