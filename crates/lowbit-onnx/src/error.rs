@@ -66,7 +66,7 @@ pub enum OnnxError {
         /// The node.
         node: String,
         /// Its operator.
-        op: String,
+        op: &'static str,
         /// The attribute.
         attribute: String,
         /// What it is.
@@ -80,7 +80,7 @@ pub enum OnnxError {
         /// The node.
         node: String,
         /// Its operator.
-        op: String,
+        op: &'static str,
         /// Which part of it.
         what: String,
         /// What it is.

@@ -290,12 +290,9 @@ fn narrowed<T: TryFrom<i32>>(ints: &[i32]) -> Result<Vec<T>, Wrong> {
 /// Stores a tensor in `raw_data`, narrow types packed.
 #[must_use]
 pub fn tensor_to_proto(name: &str, tensor: &Tensor) -> TensorProto {
-    let dims = tensor
-        .shape()
-        .iter()
-        .map(|&d| i64::try_from(d).expect("an extent of a tensor in memory"));
+    let extent = |&d: &usize| i64::try_from(d).unwrap_or(i64::MAX);
     TensorProto {
-        dims: dims.collect(),
+        dims: tensor.shape().iter().map(extent).collect(),
         data_type: Some(code_of(tensor.dtype()) as i32),
         name: (!name.is_empty()).then(|| name.to_owned()),
         raw_data: Some(packed(tensor)),

@@ -1,5 +1,7 @@
 //! Hostile and broken files: each gives the error that `attacks/expected.toml` names, none panics or runs out of memory.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What the fuzz target asks, for compilers without a fuzzer: the seed corpus and changed copies of it, the same each time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! The files come with the `onnx` Python package (`onnx/backend/test/data/node`), which `$LOWBIT_DATA` or
 //! `~/.cache/lowbit/data` holds under `onnx-node-tests`. Without them this test says so and does nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "node_tests/refused.rs"]
 mod refused;
 

@@ -1,5 +1,7 @@
 //! What is written is read back as it was.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ fn models() -> Vec<PathBuf> {
     models
 }
 
+type Names = Vec<Option<String>>;
+
 /// A graph without the ids that its history gave to its values.
 #[derive(Debug, PartialEq)]
 struct Normal {
@@ -30,7 +34,7 @@ struct Normal {
     metadata: BTreeMap<String, String>,
     inputs: Vec<String>,
     outputs: Vec<String>,
-    nodes: Vec<(String, Op, Vec<Option<String>>, Vec<Option<String>>)>,
+    nodes: Vec<(String, Op, Names, Names)>,
     constants: BTreeMap<String, Tensor>,
 }
 

@@ -141,7 +141,7 @@ fn when(present: bool, attribute: AttributeProto) -> Vec<AttributeProto> {
 fn refused(node: &Node, what: &str, found: String, supported: &str) -> OnnxError {
     OnnxError::Node {
         node: node.name.clone(),
-        op: node.op.name().to_owned(),
+        op: node.op.name(),
         what: what.to_owned(),
         found,
         supported: supported.to_owned(),

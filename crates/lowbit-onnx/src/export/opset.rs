@@ -1,6 +1,6 @@
 //! The lowest opset that has every form a graph needs.
 
-use lowbit_graph::{Graph, Node, Op, PadMode, Unary};
+use lowbit_graph::{Binary, Graph, Node, Op, PadMode, Unary};
 use lowbit_tensor::DType;
 
 use crate::infer::Facts;
@@ -27,7 +27,10 @@ pub(super) fn ir_version(opset: i64) -> i64 {
 }
 
 pub(super) fn least(graph: &Graph, facts: &Facts) -> i64 {
-    let of_nodes = graph.nodes.iter().map(of_node);
+    let of_nodes = graph
+        .nodes
+        .iter()
+        .map(|node| of_node(node).max(of_operands(node, facts)));
     let quantized = graph
         .nodes
         .iter()
@@ -42,6 +45,17 @@ fn of_type(dtype: DType, quantized: bool) -> i64 {
         DType::I4 | DType::U4 => 21,
         // As codes; the type itself is old.
         DType::I16 | DType::U16 if quantized => 21,
+        _ => OPSET_MIN,
+    }
+}
+
+/// Arithmetic on small integers came later than the operators.
+fn of_operands(node: &Node, facts: &Facts) -> i64 {
+    let dtype = node.input(0).and_then(|v| facts.get(v)?.dtype);
+    let small = dtype.is_some_and(|d| d.bits() < 32 && d != DType::Bool);
+    match node.op {
+        Op::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Div) if small => 14,
+        Op::Unary(Unary::Relu) if dtype != Some(DType::F32) => 14,
         _ => OPSET_MIN,
     }
 }

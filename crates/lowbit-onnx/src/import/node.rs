@@ -113,7 +113,7 @@ impl NodeImport<'_> {
     ) -> OnnxError {
         OnnxError::Attribute {
             node: self.name.clone(),
-            op: self.op.to_owned(),
+            op: self.op,
             attribute: attribute.to_owned(),
             found: found.to_string(),
             supported: supported.to_string(),
@@ -129,7 +129,7 @@ impl NodeImport<'_> {
     ) -> OnnxError {
         OnnxError::Node {
             node: self.name.clone(),
-            op: self.op.to_owned(),
+            op: self.op,
             what: what.to_string(),
             found: found.to_string(),
             supported: supported.to_string(),

@@ -5,6 +5,9 @@ use lowbit_tensor::DType;
 
 use super::{Dims, Known};
 
+/// Keeps a file from claiming an absurd number of axes.
+const RANK_MAX: usize = 64;
+
 /// The element type of output `index`.
 pub(super) fn dtype(known: &Known<'_>, index: usize) -> Option<DType> {
     let codes = |zero_point: usize| known.dtype(zero_point).or(Some(DType::U8));
@@ -154,7 +157,8 @@ fn reduced(known: &Known<'_>, keep_dims: bool, noop: bool) -> Dims {
         Some(_) => known.ints(1),
     };
     let Some(axes) = axes else {
-        return keep_dims.then(|| vec![None; x.len()]);
+        let gone = if keep_dims { 0 } else { count(known, 1)? };
+        return Some(vec![None; x.len().checked_sub(gone)?]);
     };
     if axes.is_empty() && noop {
         return Some(x);
@@ -230,9 +234,9 @@ fn named(known: &Known<'_>, index: usize) -> Dims {
     if let Some(ints) = known.ints(index) {
         return Some(ints.iter().map(|&d| usize::try_from(d).ok()).collect());
     }
-    // A computed shape: its own extent is the rank. The limit keeps a file from claiming an absurd one.
-    let rank = known.dims(index)?.first().copied().flatten()?;
-    (rank <= 64).then(|| vec![None; rank])
+    // A computed shape: its own extent is the rank.
+    let rank = count(known, index)?;
+    (rank <= RANK_MAX).then(|| vec![None; rank])
 }
 
 fn reshaped(known: &Known<'_>, allow_zero: bool) -> Dims {
@@ -271,8 +275,16 @@ fn flat(x: &[Option<usize>], at: i64) -> Dims {
     Some(vec![part(&x[..at]), part(&x[at..])])
 }
 
+/// How many integers an input holds that is computed.
+fn count(known: &Known<'_>, index: usize) -> Option<usize> {
+    known.dims(index)?.first().copied().flatten()
+}
+
 fn squeeze(known: &Known<'_>) -> Dims {
     let x = known.dims(0)?;
+    if known.node.input(1).is_some() && known.ints(1).is_none() {
+        return Some(vec![None; x.len().checked_sub(count(known, 1)?)?]);
+    }
     let gone: Vec<usize> = match known.node.input(1) {
         Some(_) => known
             .ints(1)?
@@ -294,7 +306,10 @@ fn squeeze(known: &Known<'_>) -> Dims {
 
 fn unsqueeze(known: &Known<'_>) -> Dims {
     let mut dims = known.dims(0)?;
-    let axes = known.ints(1)?;
+    let Some(axes) = known.ints(1) else {
+        let rank = dims.len().checked_add(count(known, 1)?)?;
+        return (rank <= RANK_MAX).then(|| vec![None; rank]);
+    };
     let rank = dims.len().checked_add(axes.len())?;
     let new: Option<Vec<usize>> = axes.iter().map(|&a| axis(a, rank)).collect();
     let mut new = new?;
