@@ -229,23 +229,24 @@ impl Graph {
         }
     }
 
-    /// Drops nodes and constants that no output needs. Inputs stay.
+    /// Drops nodes and constants that no output needs, whatever order the nodes are in. Inputs stay.
     pub fn remove_dead(&mut self) {
-        let mut live: HashSet<ValueId> = self.outputs.iter().copied().collect();
-        let mut kept: Vec<Node> = Vec::with_capacity(self.nodes.len());
-        for node in std::mem::take(&mut self.nodes).into_iter().rev() {
-            if node
-                .outputs
-                .iter()
-                .flatten()
-                .any(|value| live.contains(value))
+        let producers = self.producers();
+        let mut live: HashSet<ValueId> = HashSet::new();
+        let mut needed = vec![false; self.nodes.len()];
+        let mut pending = self.outputs.clone();
+        while let Some(value) = pending.pop() {
+            if !live.insert(value) {
+                continue;
+            }
+            if let Some(&i) = producers.get(&value)
+                && !std::mem::replace(&mut needed[i], true)
             {
-                live.extend(node.inputs.iter().flatten());
-                kept.push(node);
+                pending.extend(self.nodes[i].inputs.iter().flatten());
             }
         }
-        kept.reverse();
-        self.nodes = kept;
+        let mut needed = needed.into_iter();
+        self.nodes.retain(|_| needed.next().unwrap_or(false));
         self.constants.retain(|value, _| live.contains(value));
     }
 

@@ -1,1 +1,36 @@
-//! The public API: a typed pipeline from a float classifier to a quantized one with its proof.
+//! lowbit: makes a trained image classifier small and fast, and proves what that cost.
+//!
+//! The stages are types, each made from the one before, so that a wrong order does not compile:
+//! [`Float`] (as imported and made canonical) → [`Calibrated`] (statistics of every activation) → [`Quantized`] (an ONNX
+//! graph and its integer form) → [`Evaluation`] (both run on the same labelled images) → [`Results`] (plain data).
+//!
+//! ```no_run
+//! use lowbit::{Float, Images, Preprocess, Recipe, Split};
+//!
+//! let data = lowbit::Dataset::open("cifar-10-batches-bin")?;
+//! let preprocess = Preprocess::default();
+//! let float = Float::load("resnet20.onnx", Some([3, 32, 32]))?;
+//! let calibration = Images::new(data.split(Split::Train)?.spread(512), &preprocess);
+//! let quantized = float.calibrate(&calibration, &Recipe::default(), &|_| {})?.quantize(&calibration, &|_| {})?;
+//! quantized.export("resnet20.int8.onnx".as_ref())?;
+//! # Ok::<(), lowbit::Error>(())
+//! ```
+
+mod error;
+mod evaluate;
+mod images;
+mod model;
+mod output;
+mod recipe;
+mod stages;
+
+pub use error::Error;
+pub use evaluate::{Outcome, Runner, evaluate, top_classes};
+pub use images::Images;
+pub use lowbit_data::{Channels, DataError, Dataset, Filter, IdxBytes, Layout, Preprocess, Resize};
+pub use lowbit_data::{Image, Kind, Split, Subset, fetch, preprocess};
+pub use lowbit_quant::{RangeRule, WeightRule};
+pub use model::{InputShape, Model, Notes};
+pub use output::write_atomically;
+pub use recipe::Recipe;
+pub use stages::{Calibrated, Float, Quantized};

@@ -1,0 +1,60 @@
+//! What can go wrong between a file and a proven quantized model.
+
+use std::path::PathBuf;
+
+/// What can go wrong. Each variant wraps the crate that found it; the message says where, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model file.
+    #[error("{path}")]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: lowbit_onnx::OnnxError,
+    },
+    /// The graph does not run.
+    #[error(transparent)]
+    Graph(#[from] lowbit_graph::GraphError),
+    /// Images, labels or preprocessing.
+    #[error(transparent)]
+    Data(#[from] lowbit_data::DataError),
+    /// Calibration or quantization.
+    #[error(transparent)]
+    Ptq(#[from] lowbit_ptq::PtqError),
+    /// A rule's name.
+    #[error(transparent)]
+    Rule(#[from] lowbit_quant::QuantError),
+    /// The model is not an image classifier as this tool understands it.
+    #[error("the model {what}: found {found}, expected {expected}")]
+    NotAClassifier {
+        /// What was looked at.
+        what: &'static str,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// The images do not come out of preprocessing as the model reads them.
+    #[error("images come out of preprocessing as {found:?}, the model reads {expected}; {hint}")]
+    InputShape {
+        /// Channels, height and width (or height, width, channels).
+        found: [usize; 3],
+        /// The model's.
+        expected: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,133 @@
+//! The pipeline, one type per stage.
+
+use std::path::Path;
+
+use lowbit_graph::Graph;
+use lowbit_graph::passes::{Placement, lower_qdq};
+use lowbit_ptq::{
+    Calibration, LayerError, Plan, Progress, QuantizedGraph, Samples, calibrate, layer_errors,
+    quantize,
+};
+
+use crate::{Error, Images, InputShape, Model, Notes, Recipe, write_atomically};
+
+/// A float classifier in canonical form, with the decision what to quantize in it.
+#[derive(Clone, Debug)]
+pub struct Float {
+    /// The model.
+    pub model: Model,
+    plan: Plan,
+}
+
+/// A float classifier with the statistics of its activations.
+#[derive(Clone, Debug)]
+pub struct Calibrated {
+    /// The stage before.
+    pub float: Float,
+    calibration: Calibration,
+    recipe: Recipe,
+}
+
+/// A quantized classifier: the ONNX graph, and the integer graph that it means.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// The float stage.
+    pub float: Float,
+    /// Float operators between quantizers: what is exported.
+    pub quantized: QuantizedGraph,
+    /// The integer form: what is evaluated.
+    pub integer: Graph,
+    /// How each node runs.
+    pub placements: Vec<Placement>,
+    recipe: Recipe,
+}
+
+impl Float {
+    /// Reads a float model. `shape` is that of one image where the file leaves it open.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; `Ptq` when the model is quantized already or holds nothing to quantize.
+    pub fn load(path: impl AsRef<Path>, shape: Option<InputShape>) -> Result<Float, Error> {
+        Float::new(Model::load(path, shape)?)
+    }
+
+    /// Decides what to quantize in `model`.
+    ///
+    /// # Errors
+    /// `Ptq` when the model is quantized already or holds nothing to quantize.
+    pub fn new(model: Model) -> Result<Float, Error> {
+        let plan = Plan::new(&model.graph)?;
+        Ok(Float { model, plan })
+    }
+
+    /// Runs the model on every image and collects what the recipe's range rule needs.
+    ///
+    /// # Errors
+    /// `Ptq` when an image cannot be read or the model does not run on it.
+    pub fn calibrate(
+        self,
+        images: &Images,
+        recipe: &Recipe,
+        progress: Progress<'_>,
+    ) -> Result<Calibrated, Error> {
+        let graph = &self.model.graph;
+        let calibration = calibrate(graph, &self.plan, images, recipe.activations, progress)?;
+        Ok(Calibrated { float: self, calibration, recipe: *recipe })
+    }
+}
+
+impl Calibrated {
+    /// Quantizes weights, biases and activations.
+    ///
+    /// # Errors
+    /// `Ptq` when a weight or range is not finite.
+    pub fn quantize(self, images: &Images, progress: Progress<'_>) -> Result<Quantized, Error> {
+        let graph = &self.float.model.graph;
+        let parameters = self.calibration.parameters(graph, &self.float.plan)?;
+        let quantized = quantize(graph, &self.float.plan, &parameters, self.recipe.weights)?;
+        let (integer, placements) = lower_qdq(&quantized.graph)?;
+        let _ = (images, progress);
+        Ok(Quantized { float: self.float, quantized, integer, placements, recipe: self.recipe })
+    }
+}
+
+impl Quantized {
+    /// How far each quantized activation lies from its float original on `images`.
+    ///
+    /// # Errors
+    /// `Ptq` when an image cannot be read.
+    pub fn layer_errors(
+        &self,
+        images: &dyn Samples,
+        progress: Progress<'_>,
+    ) -> Result<Vec<LayerError>, Error> {
+        let float = &self.float.model.graph;
+        Ok(layer_errors(float, &self.quantized, &self.integer, images, progress)?)
+    }
+
+    /// The ONNX file, with notes.
+    ///
+    /// # Errors
+    /// `Model` when the graph cannot be written.
+    pub fn to_onnx(&self, notes: &Notes) -> Result<Vec<u8>, Error> {
+        let mut graph = self.quantized.graph.clone();
+        notes.write(&mut graph);
+        lowbit_onnx::export_bytes(&graph)
+            .map_err(|source| Error::Model { path: self.float.model.path.clone(), source })
+    }
+
+    /// Writes the ONNX file whole or not at all.
+    ///
+    /// # Errors
+    /// `Model` or `Write`.
+    pub fn export(&self, path: &Path) -> Result<(), Error> {
+        let notes = Notes { recipe: Some(Recipe::NAME.to_owned()), ..Notes::default() };
+        write_atomically(path, &self.to_onnx(&notes)?)
+    }
+
+    /// The recipe that made it.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+}
