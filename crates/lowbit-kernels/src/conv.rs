@@ -10,6 +10,26 @@ use crate::word::{Float, bits, bits_mut};
 ///
 /// Each output is the sum of its taps in the order channel, row, column, then the bias, then the activation: the same
 /// bits for any batch, thread count and [`Parallel`]. Between tiers (see [`Isa`]) results differ by rounding.
+///
+/// ```
+/// use lowbit_kernels::{Activation, ConvCall, ConvGeometry, PackedConv, Parallel, Scratch};
+///
+/// let geometry = ConvGeometry {
+///     channels_in: 1,
+///     channels_out: 1,
+///     input: [2, 2],
+///     kernel: [2, 2],
+///     strides: [1, 1],
+///     dilations: [1, 1],
+///     pads: [0; 4],
+///     groups: 1,
+/// };
+/// let packed = PackedConv::new(&[1.0; 4], geometry.weight_shape(), Some(&[0.5]), geometry.groups);
+/// let call = ConvCall { n: 1, geometry: &geometry, activation: Activation::None, parallel: Parallel::Serial };
+/// let mut out = [0.0];
+/// packed.run(&[1.0, 2.0, 3.0, 4.0], &call, &mut out, &mut Scratch::new());
+/// assert_eq!(out, [10.5]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct PackedConv(Core);
 

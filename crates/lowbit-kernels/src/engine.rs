@@ -136,6 +136,10 @@ impl Core {
             g.weight_shape() == self.shape && g.groups == self.groups,
             "the geometry is that of the packed weights"
         );
+        assert!(
+            g.channels_in == self.shape[1] * g.groups,
+            "the groups divide the input channels"
+        );
         assert!(out.len() == n * g.output_len(), "the output holds n images");
         match parallel {
             Parallel::Serial => self.images(job, 0..n, out, scratch),
@@ -426,8 +430,8 @@ impl Core {
     }
 }
 
-/// Multiply-accumulates below which waking a thread costs more than it saves: some 20 us of work.
-const WORTH_A_THREAD: usize = 1 << 20;
+/// Multiply-accumulates below which waking a thread costs more than it saves: some 50 us of work.
+const WORTH_A_THREAD: usize = 1 << 22;
 
 /// Readable words behind the staged images, so that the last vector may reach over the end.
 const SLACK: usize = 64;
