@@ -3,6 +3,7 @@
 mod activation;
 mod conv;
 mod layout;
+mod limits;
 mod linear;
 mod node;
 mod order;
@@ -42,6 +43,7 @@ pub fn import(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
     let path = path.as_ref();
     let read = || {
         let bytes = fs::read(path)?;
+        limits::check(&bytes)?;
         let model = ModelProto::decode(bytes.as_slice())?;
         // The weights are now in the model: the file's own copy is not needed while they are converted.
         drop(bytes);
@@ -55,6 +57,7 @@ pub fn import(path: impl AsRef<Path>) -> Result<Graph, OnnxError> {
 /// # Errors
 /// What is wrong with the model.
 pub fn import_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph, OnnxError> {
+    limits::check(bytes)?;
     import_model(ModelProto::decode(bytes)?, folder)
 }
 
