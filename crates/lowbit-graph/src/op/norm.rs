@@ -88,9 +88,10 @@ impl<'a> Statistics<'a> {
         })
     }
 
-    /// slope = scale / sqrt(variance + epsilon), offset = bias - mean · slope.
+    /// slope = scale · (1 / sqrt(variance + epsilon)), offset = bias - mean · slope, each operation rounded: bit for bit
+    /// what onnxruntime 1.31 computes.
     fn affine(&self, epsilon: f32) -> (Vec<f32>, Vec<f32>) {
-        let slope = |(scale, variance): (&f32, &f32)| scale / (variance + epsilon).sqrt();
+        let slope = |(scale, variance): (&f32, &f32)| scale * (1.0 / (variance + epsilon).sqrt());
         let slopes: Vec<f32> = self.scale.iter().zip(self.variance).map(slope).collect();
         let offsets = (0..slopes.len())
             .map(|c| self.bias[c] - self.mean[c] * slopes[c])
