@@ -207,11 +207,11 @@ def explosions():
 
 
 def external():
-    def pointing(name, text, **entries):
+    def pointing(name, text, kind="import", **entries):
         tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
         for key, entry in entries.items():
             tensor.external_data.add(key=key, value=entry)
-        save(name, model([node("Add", ["x", "c"], ["y"])], constants=[tensor]), "import", text)
+        save(name, model([node("Add", ["x", "c"], ["y"])], constants=[tensor]), kind, text)
 
     (MODELS / "sixteen.bin").write_bytes(bytes(16))
     (HERE / "outside.bin").write_bytes(bytes(16))
@@ -223,6 +223,7 @@ def external():
     pointing("external_absolute", inside, location="/etc/passwd")
     pointing("external_backslash", inside, location="..\\outside.bin")
     pointing("external_link", inside, location="link.bin")
+    pointing("external_inside", "data may lie beside the model", "fine", location="sixteen.bin", offset="0", length="16")
     pointing("external_nothing", inside)
     pointing("external_folder", "external data", location=".")
     pointing("external_absent", "external data", location="absent.bin")

@@ -61,10 +61,7 @@ pub(super) fn dims(known: &Known<'_>) -> Dims {
         Op::Unsqueeze => unsqueeze(known),
         Op::Transpose(transpose) => transposed(known.dims(0)?, transpose.perm.as_deref()),
         Op::Gather(gather) => gathered(&known.dims(0)?, &known.dims(1)?, gather.axis),
-        Op::Shape(shape) if shape.start == 0 && shape.end.is_none() => {
-            Some(vec![Some(known.dims(0)?.len())])
-        }
-        Op::Shape(_) => Some(vec![None]),
+        Op::Shape(s) => Some(vec![known.dims(0).map(|x| window(x.len(), s.start, s.end))]),
         Op::ConstantOfShape(_) => named(known, 0),
         Op::Expand => broadcast(known.dims(0)?, named(known, 1)?),
         Op::BatchNorm(_)
@@ -212,6 +209,13 @@ fn slice(known: &Known<'_>) -> Dims {
         }
     }
     Some(dims)
+}
+
+/// How many of `rank` dimensions lie from `start` to `end`, both clamped.
+fn window(rank: usize, start: i64, end: Option<i64>) -> usize {
+    let n = i64::try_from(rank).unwrap_or(i64::MAX);
+    let clamp = |v: i64| (if v < 0 { v.saturating_add(n) } else { v }).clamp(0, n);
+    usize::try_from(clamp(end.unwrap_or(n)) - clamp(start)).unwrap_or(0)
 }
 
 fn pad(known: &Known<'_>) -> Dims {
