@@ -19,18 +19,22 @@
 mod error;
 mod evaluate;
 mod images;
+mod inspect;
 mod model;
 mod output;
 mod recipe;
+mod results;
 mod stages;
 
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};
 pub use images::Images;
+pub use inspect::{Inspection, NodeReport, Target, inspect};
 pub use lowbit_data::{Channels, DataError, Dataset, Filter, IdxBytes, Layout, Preprocess, Resize};
 pub use lowbit_data::{Image, Kind, Split, Subset, fetch, preprocess};
 pub use lowbit_quant::{RangeRule, WeightRule};
 pub use model::{InputShape, Model, Notes};
 pub use output::write_atomically;
 pub use recipe::Recipe;
+pub use results::{Accuracy, Drop, Evaluation, LayerResult, Results, Seconds, Sizes, wilson};
 pub use stages::{Calibrated, Float, Quantized};
