@@ -53,6 +53,10 @@ def relu(**extra):
     return model([node("Relu", ["x"], ["y"])], **extra)
 
 
+def relu_and(constants):
+    return model([node("Relu", ["x"], ["y"])], constants=constants)
+
+
 def broken_protobuf():
     good = relu().SerializeToString()
     save("empty", b"", "import", "opset: found none")
@@ -224,6 +228,12 @@ def external():
     pointing("external_backslash", inside, location="..\\outside.bin")
     pointing("external_link", inside, location="link.bin")
     pointing("external_inside", "data may lie beside the model", "fine", location="sixteen.bin", offset="0", length="16")
+    shared = []
+    for i in range(9):
+        tensor = TensorProto(name=f"c{i}", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value="sixteen.bin")
+        shared.append(tensor)
+    save("external_shared_without_end", relu_and(shared), "import", "80 bytes from files of 16, expected at most 4 times")
     pointing("external_nothing", inside)
     pointing("external_folder", "external data", location=".")
     pointing("external_absent", "external data", location="absent.bin")

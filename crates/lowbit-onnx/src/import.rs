@@ -24,7 +24,7 @@ use crate::infer::{Facts, facts_of_node, given_facts};
 use crate::proto::tensor_shape_proto::dimension::Value as Dim;
 use crate::proto::type_proto::Value as TypeValue;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use crate::tensor::{SUPPORTED_TYPES, dtype_of, tensor_from_proto, type_name};
+use crate::tensor::{External, SUPPORTED_TYPES, dtype_of, read_tensor, type_name};
 pub(crate) use node::Names;
 use node::NodeImport;
 pub use table::supported_operators;
@@ -166,7 +166,7 @@ fn refuse_parts(model: &ModelProto) -> Result<(), OnnxError> {
 /// One graph being read.
 struct Importer<'a> {
     opsets: Opsets,
-    folder: Option<&'a Path>,
+    external: External<'a>,
     graph: Graph,
     values: HashMap<String, ValueId>,
     names: Names,
@@ -179,7 +179,7 @@ impl<'a> Importer<'a> {
     fn new(opsets: Opsets, folder: Option<&'a Path>, proto: &GraphProto) -> Self {
         Importer {
             opsets,
-            folder,
+            external: External::new(folder),
             graph: Graph::new(proto.name.as_deref().unwrap_or_default()),
             values: HashMap::new(),
             names: Names::default(),
@@ -242,7 +242,7 @@ impl<'a> Importer<'a> {
     fn initializers(&mut self, initializers: Vec<TensorProto>) -> Result<(), OnnxError> {
         for proto in initializers {
             let value = self.value(proto.name.as_deref().unwrap_or_default());
-            let tensor = tensor_from_proto(proto, self.folder)?;
+            let tensor = read_tensor(proto, &mut self.external)?;
             if self.graph.constant(value).is_some() {
                 let value = self.graph.value_name(value).to_owned();
                 return Err(GraphError::Duplicate { value }.into());
@@ -301,7 +301,7 @@ impl<'a> Importer<'a> {
             graph: &mut self.graph,
             names: &mut self.names,
             facts: &mut self.facts,
-            folder: self.folder,
+            external: &mut self.external,
             name,
             op: row.name,
             domain: row.domain,
@@ -316,7 +316,7 @@ impl<'a> Importer<'a> {
 }
 
 /// Appends the node to the graph, or its value when it is a constant.
-fn translate(mut node: NodeImport<'_>, row: &Row) -> Result<(), OnnxError> {
+fn translate(mut node: NodeImport<'_, '_>, row: &Row) -> Result<(), OnnxError> {
     if let table::Translate::Constant(read) = row.translate {
         let tensor = read(&mut node)?;
         node.finish()?;

@@ -9,6 +9,7 @@ use lowbit_tensor::{Buffer, DType, Shape, Tensor};
 use crate::OnnxError;
 use crate::proto::TensorProto;
 use crate::proto::tensor_proto::{DataLocation, DataType};
+pub(crate) use external::External;
 
 /// The element type behind ONNX's number for it; `None` for the types this project does not have.
 pub(crate) fn dtype_of(code: i32) -> Option<DType> {
@@ -73,6 +74,14 @@ pub fn tensor_from_bytes(bytes: &[u8]) -> Result<Tensor, OnnxError> {
 /// # Errors
 /// `Tensor` when the type is not supported, a dimension is negative, or the elements are not as many as the shape says.
 pub fn tensor_from_proto(proto: TensorProto, folder: Option<&Path>) -> Result<Tensor, OnnxError> {
+    read_tensor(proto, &mut External::new(folder))
+}
+
+/// As [`tensor_from_proto`], one of many tensors of a model.
+pub(crate) fn read_tensor(
+    proto: TensorProto,
+    external: &mut External<'_>,
+) -> Result<Tensor, OnnxError> {
     let name = proto.name.clone().unwrap_or_default();
     let fail = |what, found: String, expected: String| OnnxError::Tensor {
         name: name.clone(),
@@ -114,14 +123,16 @@ pub fn tensor_from_proto(proto: TensorProto, folder: Option<&Path>) -> Result<Te
         ));
     };
     let stored = Stored { dtype, len, bytes };
-    let buffer = stored.buffer(proto, folder).map_err(|wrong| match wrong {
-        Wrong::Data {
-            what,
-            found,
-            expected,
-        } => fail(what, found, expected),
-        Wrong::Io(error) => fail("external data", error.to_string(), "a readable file".into()),
-    })?;
+    let buffer = stored
+        .buffer(proto, external)
+        .map_err(|wrong| match wrong {
+            Wrong::Data {
+                what,
+                found,
+                expected,
+            } => fail(what, found, expected),
+            Wrong::Io(error) => fail("external data", error.to_string(), "a readable file".into()),
+        })?;
     Tensor::try_new(dtype, shape, buffer).map_err(|error| {
         fail(
             "elements",
@@ -159,9 +170,9 @@ struct Stored {
 }
 
 impl Stored {
-    fn buffer(&self, mut proto: TensorProto, folder: Option<&Path>) -> Result<Buffer, Wrong> {
+    fn buffer(&self, mut proto: TensorProto, external: &mut External<'_>) -> Result<Buffer, Wrong> {
         if proto.data_location == Some(DataLocation::External as i32) {
-            let raw = external::read(&proto.external_data, folder, self.bytes)?;
+            let raw = external.read(&proto.external_data, self.bytes)?;
             return self.unpack(&raw);
         }
         if !proto.external_data.is_empty() {

@@ -384,6 +384,7 @@ fn attributes_of_other_opsets_are_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn values_that_are_not_supported_are_refused() {
     refuse(
         17,

@@ -28,7 +28,10 @@ pub(super) struct Window {
 
 impl Window {
     /// Reads the attributes; `rank` is that of the input or the weight, if known.
-    pub(super) fn read(node: &mut NodeImport<'_>, rank: Option<usize>) -> Result<Self, OnnxError> {
+    pub(super) fn read(
+        node: &mut NodeImport<'_, '_>,
+        rank: Option<usize>,
+    ) -> Result<Self, OnnxError> {
         let kernel = node.sizes("kernel_shape")?;
         let spatial = match kernel
             .as_ref()
@@ -79,7 +82,7 @@ impl Window {
 }
 
 fn pair(
-    node: &NodeImport<'_>,
+    node: &NodeImport<'_, '_>,
     name: &str,
     given: &[usize],
     spatial: Spatial,
@@ -95,7 +98,7 @@ fn pair(
     }
 }
 
-fn auto_pad(node: &mut NodeImport<'_>) -> Result<AutoPad, OnnxError> {
+fn auto_pad(node: &mut NodeImport<'_, '_>) -> Result<AutoPad, OnnxError> {
     match node.string("auto_pad")?.as_deref() {
         None | Some("NOTSET") => Ok(AutoPad::Explicit),
         Some("SAME_UPPER") => Ok(AutoPad::SameUpper),
@@ -107,7 +110,7 @@ fn auto_pad(node: &mut NodeImport<'_>) -> Result<AutoPad, OnnxError> {
     }
 }
 
-fn pads(node: &mut NodeImport<'_>, spatial: Spatial) -> Result<[usize; 4], OnnxError> {
+fn pads(node: &mut NodeImport<'_, '_>, spatial: Spatial) -> Result<[usize; 4], OnnxError> {
     match (node.sizes("pads")?.as_deref(), spatial) {
         (None, _) => Ok([0; 4]),
         (Some(&[top, left, bottom, right]), Spatial::Two) => Ok([top, left, bottom, right]),
@@ -119,22 +122,22 @@ fn pads(node: &mut NodeImport<'_>, spatial: Spatial) -> Result<[usize; 4], OnnxE
     }
 }
 
-pub(super) fn conv(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn conv(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let (conv, spatial) = read(node, 1)?;
     Ok(lift(node, Op::Conv(conv), spatial, &[0, 1]))
 }
 
-pub(super) fn conv_integer(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn conv_integer(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let (conv, spatial) = read(node, 1)?;
     Ok(lift(node, Op::ConvInteger(conv), spatial, &[0, 1]))
 }
 
-pub(super) fn qlinear_conv(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qlinear_conv(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let (conv, spatial) = read(node, 3)?;
     Ok(lift(node, Op::QLinearConv(conv), spatial, &[0, 3]))
 }
 
-fn read(node: &mut NodeImport<'_>, weight: usize) -> Result<(Conv, Spatial), OnnxError> {
+fn read(node: &mut NodeImport<'_, '_>, weight: usize) -> Result<(Conv, Spatial), OnnxError> {
     let rank = node.rank(weight).or(node.rank(0));
     let window = Window::read(node, rank)?;
     let group = node.int("group")?.unwrap_or(1);
@@ -153,7 +156,12 @@ fn read(node: &mut NodeImport<'_>, weight: usize) -> Result<(Conv, Spatial), Onn
 }
 
 /// Gives the inputs at `lifted` a second spatial axis and takes it from the result.
-pub(super) fn lift(node: &mut NodeImport<'_>, op: Op, spatial: Spatial, lifted: &[usize]) -> Op {
+pub(super) fn lift(
+    node: &mut NodeImport<'_, '_>,
+    op: Op,
+    spatial: Spatial,
+    lifted: &[usize],
+) -> Op {
     if spatial == Spatial::Two {
         return op;
     }
@@ -168,7 +176,7 @@ pub(super) fn lift(node: &mut NodeImport<'_>, op: Op, spatial: Spatial, lifted: 
     Op::Squeeze
 }
 
-fn unsqueeze(node: &mut NodeImport<'_>, value: Option<ValueId>) -> ValueId {
+fn unsqueeze(node: &mut NodeImport<'_, '_>, value: Option<ValueId>) -> ValueId {
     let axes = node.constant("axes", Tensor::vector(vec![LIFTED_AXIS]));
     node.push("lifted", Op::Unsqueeze, vec![value, Some(axes)])
 }

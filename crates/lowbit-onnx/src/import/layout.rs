@@ -9,7 +9,7 @@ use super::node::NodeImport;
 use crate::OnnxError;
 
 /// Refuses the inputs that only newer forms have.
-fn at_most(node: &NodeImport<'_>, inputs: usize) -> Result<(), OnnxError> {
+fn at_most(node: &NodeImport<'_, '_>, inputs: usize) -> Result<(), OnnxError> {
     if node.inputs.len() <= inputs {
         return Ok(());
     }
@@ -18,19 +18,19 @@ fn at_most(node: &NodeImport<'_>, inputs: usize) -> Result<(), OnnxError> {
 }
 
 /// Refuses a node without an input that this form of the operator must have.
-fn needs(node: &NodeImport<'_>, index: usize, name: &str) -> Result<(), OnnxError> {
+fn needs(node: &NodeImport<'_, '_>, index: usize, name: &str) -> Result<(), OnnxError> {
     match node.input(index) {
         Some(_) => Ok(()),
         None => Err(node.wrong(format!("input {index} ({name})"), "none", "a value")),
     }
 }
 
-pub(super) fn identity(_: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn identity(_: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     Ok(Op::Identity)
 }
 
 /// Outside of training the input itself.
-pub(super) fn dropout(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn dropout(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     if node.opset < 12 {
         node.float("ratio")?;
         at_most(node, 1)?;
@@ -55,7 +55,7 @@ pub(super) fn dropout(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::Identity)
 }
 
-pub(super) fn concat(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn concat(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     if let Some(i) = node.inputs.iter().position(Option::is_none) {
         return Err(node.wrong(format!("input {i}"), "left out", "a value"));
     }
@@ -65,22 +65,22 @@ pub(super) fn concat(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     }
 }
 
-pub(super) fn gather(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn gather(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let axis = node.int("axis")?.unwrap_or(0);
     Ok(Op::Gather(Gather { axis }))
 }
 
-pub(super) fn flatten(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn flatten(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let axis = node.int("axis")?.unwrap_or(1);
     Ok(Op::Flatten(Flatten { axis }))
 }
 
-pub(super) fn reshape(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn reshape(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let allow_zero = node.opset >= 14 && node.flag("allowzero", false)?;
     Ok(Op::Reshape(Reshape { allow_zero }))
 }
 
-pub(super) fn transpose(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn transpose(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let perm = node.sizes("perm")?;
     if let Some(perm) = &perm {
         let mut sorted = perm.clone();
@@ -92,7 +92,7 @@ pub(super) fn transpose(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::Transpose(Transpose { perm }))
 }
 
-pub(super) fn squeeze(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn squeeze(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     if node.opset < 13 {
         at_most(node, 1)?;
         let axes = node.ints("axes")?;
@@ -101,7 +101,7 @@ pub(super) fn squeeze(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::Squeeze)
 }
 
-pub(super) fn unsqueeze(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn unsqueeze(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     if node.opset < 13 {
         at_most(node, 1)?;
         let axes = node.ints("axes")?;
@@ -111,7 +111,7 @@ pub(super) fn unsqueeze(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::Unsqueeze)
 }
 
-pub(super) fn reduce(node: &mut NodeImport<'_>, kind: ReduceKind) -> Result<Op, OnnxError> {
+pub(super) fn reduce(node: &mut NodeImport<'_, '_>, kind: ReduceKind) -> Result<Op, OnnxError> {
     let axes_are_input = match kind {
         ReduceKind::Mean => 18,
         ReduceKind::Sum => 13,
@@ -132,7 +132,7 @@ pub(super) fn reduce(node: &mut NodeImport<'_>, kind: ReduceKind) -> Result<Op, 
     }))
 }
 
-pub(super) fn slice(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn slice(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     if node.opset < 10 {
         at_most(node, 1)?;
         for (index, name) in [(1, "starts"), (2, "ends"), (3, "axes")] {
@@ -145,7 +145,7 @@ pub(super) fn slice(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::Slice)
 }
 
-pub(super) fn pad(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn pad(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let mode = match node.string("mode")?.as_deref() {
         None | Some("constant") => PadMode::Constant,
         Some("edge") => PadMode::Edge,
@@ -171,7 +171,7 @@ pub(super) fn pad(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::Pad(Pad { mode }))
 }
 
-pub(super) fn split(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn split(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let axis = node.int("axis")?.unwrap_or(0);
     let outputs = node.outputs.len();
     if node.opset < 13 {

@@ -8,14 +8,14 @@ use crate::OnnxError;
 /// ONNX's default for both normalizations.
 const EPSILON: f32 = 1e-5;
 
-pub(super) fn gemm(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn gemm(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let beta = node.float("beta")?.unwrap_or(1.0);
     let gemm = product(node)?;
     Ok(Op::Gemm(Gemm { beta, ..gemm }))
 }
 
 /// The attributes that Gemm and QGemm share.
-pub(super) fn product(node: &mut NodeImport<'_>) -> Result<Gemm, OnnxError> {
+pub(super) fn product(node: &mut NodeImport<'_, '_>) -> Result<Gemm, OnnxError> {
     Ok(Gemm {
         alpha: node.float("alpha")?.unwrap_or(1.0),
         beta: 1.0,
@@ -25,7 +25,7 @@ pub(super) fn product(node: &mut NodeImport<'_>) -> Result<Gemm, OnnxError> {
     })
 }
 
-pub(super) fn batch_norm(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn batch_norm(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let epsilon = node.float("epsilon")?.unwrap_or(EPSILON);
     // How training updates the statistics: nothing to inference.
     node.float("momentum")?;
@@ -36,7 +36,7 @@ pub(super) fn batch_norm(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::BatchNorm(BatchNorm { epsilon }))
 }
 
-pub(super) fn layer_norm(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn layer_norm(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let axis = node.int("axis")?.unwrap_or(-1);
     let epsilon = node.float("epsilon")?.unwrap_or(EPSILON);
     // The type of the intermediate results: 1 is float.
@@ -45,7 +45,7 @@ pub(super) fn layer_norm(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
 }
 
 /// Min and Max of any number of operands, as a chain of pairs.
-pub(super) fn chain(node: &mut NodeImport<'_>, binary: Binary) -> Result<Op, OnnxError> {
+pub(super) fn chain(node: &mut NodeImport<'_, '_>, binary: Binary) -> Result<Op, OnnxError> {
     if let Some(i) = node.inputs.iter().position(Option::is_none) {
         return Err(node.wrong(format!("input {i}"), "left out", "a value"));
     }

@@ -1,7 +1,6 @@
 //! One node on its way in: its operands and attributes, each of which is read or refused.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use lowbit_graph::{Graph, Node, Op, ValueId};
 use lowbit_tensor::{DType, Tensor};
@@ -11,7 +10,7 @@ use crate::OnnxError;
 use crate::infer::{Facts, facts_of_node};
 use crate::proto::AttributeProto;
 use crate::proto::attribute_proto::AttributeType;
-use crate::tensor::tensor_from_proto;
+use crate::tensor::{External, read_tensor};
 
 /// Names in use, and new ones that keep clear of them.
 #[derive(Default)]
@@ -42,11 +41,11 @@ impl Names {
 }
 
 /// One node being translated.
-pub(crate) struct NodeImport<'a> {
+pub(crate) struct NodeImport<'a, 'b> {
     pub(crate) graph: &'a mut Graph,
     pub(crate) names: &'a mut Names,
     pub(crate) facts: &'a mut Facts,
-    pub(crate) folder: Option<&'a Path>,
+    pub(crate) external: &'a mut External<'b>,
     pub(crate) name: String,
     pub(crate) op: &'static str,
     pub(crate) domain: Domain,
@@ -58,7 +57,7 @@ pub(crate) struct NodeImport<'a> {
     pub(crate) attributes: Vec<AttributeProto>,
 }
 
-impl NodeImport<'_> {
+impl NodeImport<'_, '_> {
     /// Refuses wrong numbers of inputs, and outputs that someone reads but that are not computed here.
     pub(crate) fn check_arity(
         &mut self,
@@ -216,7 +215,7 @@ impl NodeImport<'_> {
             return Ok(None);
         };
         let proto = attribute.t.unwrap_or_default();
-        let tensor = tensor_from_proto(proto, self.folder);
+        let tensor = read_tensor(proto, self.external);
         tensor
             .map(Some)
             .map_err(|e| self.attribute_error(name, e, "a tensor that can be read"))

@@ -6,20 +6,20 @@ use super::conv::{Spatial, Window, lift};
 use super::node::NodeImport;
 use crate::OnnxError;
 
-pub(super) fn max(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn max(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     // How the second output counts; `check_arity` refuses graphs that read it.
     node.flag("storage_order", false)?;
     let (pool, spatial) = read(node, false)?;
     Ok(lift(node, Op::MaxPool(pool), spatial, &[0]))
 }
 
-pub(super) fn average(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn average(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let count_include_pad = node.flag("count_include_pad", false)?;
     let (pool, spatial) = read(node, count_include_pad)?;
     Ok(lift(node, Op::AveragePool(pool), spatial, &[0]))
 }
 
-pub(super) fn qlinear_average(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qlinear_average(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     node.only("channels_last", 0)?;
     let count_include_pad = node.flag("count_include_pad", false)?;
     let (pool, spatial) = read(node, count_include_pad)?;
@@ -27,7 +27,7 @@ pub(super) fn qlinear_average(node: &mut NodeImport<'_>) -> Result<Op, OnnxError
 }
 
 fn read(
-    node: &mut NodeImport<'_>,
+    node: &mut NodeImport<'_, '_>,
     count_include_pad: bool,
 ) -> Result<(Pool2d, Spatial), OnnxError> {
     let window = Window::read(node, node.rank(0))?;

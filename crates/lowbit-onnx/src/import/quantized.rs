@@ -8,7 +8,7 @@ use super::table::Domain;
 use super::{linear, shape};
 use crate::OnnxError;
 
-fn blocking(node: &mut NodeImport<'_>) -> Result<Blocking, OnnxError> {
+fn blocking(node: &mut NodeImport<'_, '_>) -> Result<Blocking, OnnxError> {
     let has_axis = node.domain == Domain::Microsoft || node.opset >= 13;
     let has_block = node.domain == Domain::Microsoft || node.opset >= 21;
     let axis = if has_axis { node.int("axis")? } else { None };
@@ -28,7 +28,7 @@ fn blocking(node: &mut NodeImport<'_>) -> Result<Blocking, OnnxError> {
 }
 
 /// Codes are of the zero point's type, or of `output_dtype`, or uint8.
-pub(super) fn quantize(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn quantize(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let blocking = blocking(node)?;
     let standard = node.domain == Domain::Onnx;
     if standard && node.opset >= 19 {
@@ -74,7 +74,7 @@ fn is_code(dtype: DType) -> bool {
 }
 
 /// `output_dtype`; 0 means that none is named.
-fn output_type(node: &mut NodeImport<'_>) -> Result<Option<DType>, OnnxError> {
+fn output_type(node: &mut NodeImport<'_, '_>) -> Result<Option<DType>, OnnxError> {
     let zero = |a: &crate::proto::AttributeProto| {
         a.name.as_deref() == Some("output_dtype") && a.i == Some(0)
     };
@@ -82,7 +82,7 @@ fn output_type(node: &mut NodeImport<'_>) -> Result<Option<DType>, OnnxError> {
     shape::dtype(node, "output_dtype")
 }
 
-pub(super) fn dequantize(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn dequantize(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let blocking = blocking(node)?;
     if node.domain == Domain::Onnx && node.opset >= 23 {
         match output_type(node)? {
@@ -93,11 +93,11 @@ pub(super) fn dequantize(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
     Ok(Op::DequantizeLinear(DequantizeLinear { blocking }))
 }
 
-pub(super) fn qgemm(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qgemm(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     Ok(Op::QGemm(linear::product(node)?))
 }
 
-pub(super) fn qlinear_concat(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qlinear_concat(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     if node.inputs.len() % 3 != 2 {
         return Err(node.wrong("number of inputs", node.inputs.len(), "2, and 3 per part"));
     }
@@ -107,18 +107,18 @@ pub(super) fn qlinear_concat(node: &mut NodeImport<'_>) -> Result<Op, OnnxError>
     }
 }
 
-pub(super) fn qlinear_global_average(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qlinear_global_average(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     node.only("channels_last", 0)?;
     Ok(Op::QLinearGlobalAveragePool)
 }
 
-pub(super) fn qlinear_leaky_relu(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qlinear_leaky_relu(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let alpha = node.float("alpha")?.unwrap_or(0.01);
     Ok(Op::QLinearUnary(Unary::LeakyRelu { alpha }))
 }
 
 /// Its `opset` attribute says whose Softmax it is: before 13, all axes from `axis` on are one.
-pub(super) fn qlinear_softmax(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn qlinear_softmax(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let Some(opset) = node.int("opset")? else {
         return Err(node.attribute_error(
             "opset",

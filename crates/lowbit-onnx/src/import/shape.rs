@@ -8,7 +8,7 @@ use crate::OnnxError;
 use crate::tensor::{SUPPORTED_TYPES, dtype_of, type_name};
 
 /// The one attribute that says what a Constant is.
-pub(super) fn constant(node: &mut NodeImport<'_>) -> Result<Tensor, OnnxError> {
+pub(super) fn constant(node: &mut NodeImport<'_, '_>) -> Result<Tensor, OnnxError> {
     if let Some(tensor) = node.tensor("value")? {
         return Ok(tensor);
     }
@@ -32,7 +32,7 @@ pub(super) fn constant(node: &mut NodeImport<'_>) -> Result<Tensor, OnnxError> {
     Err(node.attribute_error(&found, "no value that is read", supported))
 }
 
-pub(super) fn constant_of_shape(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn constant_of_shape(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let value = node
         .tensor("value")?
         .unwrap_or_else(|| Tensor::vector(vec![0.0f32]));
@@ -46,7 +46,7 @@ pub(super) fn constant_of_shape(node: &mut NodeImport<'_>) -> Result<Op, OnnxErr
     Ok(Op::ConstantOfShape(ConstantOfShape { value }))
 }
 
-pub(super) fn shape(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn shape(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let (mut start, mut end) = (0, None);
     if node.opset >= 15 {
         start = node.int("start")?.unwrap_or(0);
@@ -56,7 +56,7 @@ pub(super) fn shape(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
 }
 
 /// The element type an attribute names.
-pub(super) fn dtype(node: &mut NodeImport<'_>, name: &str) -> Result<Option<DType>, OnnxError> {
+pub(super) fn dtype(node: &mut NodeImport<'_, '_>, name: &str) -> Result<Option<DType>, OnnxError> {
     let Some(code) = node.int(name)? else {
         return Ok(None);
     };
@@ -71,7 +71,7 @@ pub(super) fn dtype(node: &mut NodeImport<'_>, name: &str) -> Result<Option<DTyp
     }
 }
 
-pub(super) fn cast(node: &mut NodeImport<'_>) -> Result<Op, OnnxError> {
+pub(super) fn cast(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     // How values beyond a float8 are converted, and to float8e8m0: not to any type that is supported.
     if node.opset >= 19 {
         node.flag("saturate", true)?;

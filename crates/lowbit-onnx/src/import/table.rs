@@ -26,8 +26,8 @@ impl Domain {
     }
 }
 
-type ToOp = fn(&mut NodeImport<'_>) -> Result<Op, OnnxError>;
-type ToTensor = fn(&mut NodeImport<'_>) -> Result<Tensor, OnnxError>;
+type ToOp = fn(&mut NodeImport<'_, '_>) -> Result<Op, OnnxError>;
+type ToTensor = fn(&mut NodeImport<'_, '_>) -> Result<Tensor, OnnxError>;
 
 /// What a file's node becomes.
 #[derive(Clone, Copy)]

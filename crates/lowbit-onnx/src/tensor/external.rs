@@ -1,6 +1,7 @@
 //! Tensor data kept in a file beside the model. The file must lie inside the model's folder.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
@@ -15,54 +16,76 @@ struct Place<'a> {
     length: Option<u64>,
 }
 
-/// Reads the `bytes` bytes that the entries point at.
-pub(super) fn read(
-    entries: &[StringStringEntryProto],
-    folder: Option<&Path>,
-    bytes: usize,
-) -> Result<Vec<u8>, Wrong> {
-    let place = place(entries)?;
-    let folder = folder.ok_or_else(|| {
-        wrong(
-            "external data",
-            place.location,
-            "data inside the model: its folder is not known",
-        )
-    })?;
-    let mut file = File::open(resolve(folder, place.location)?).map_err(Wrong::Io)?;
-    let metadata = file.metadata().map_err(Wrong::Io)?;
-    if !metadata.is_file() {
-        return Err(wrong(
-            "external data location",
-            place.location,
-            "a regular file",
-        ));
+/// Bytes that may be read for each byte of the files: tensors may share data, but not without end.
+const SHARING_MAX: u64 = 4;
+
+/// The folder that external data may lie in, and how much of it has been read.
+#[derive(Debug)]
+pub(crate) struct External<'a> {
+    folder: Option<&'a Path>,
+    /// The files that were read from, with their sizes.
+    files: BTreeMap<PathBuf, u64>,
+    bytes_read: u64,
+}
+
+impl<'a> External<'a> {
+    pub(crate) fn new(folder: Option<&'a Path>) -> Self {
+        External {
+            folder,
+            files: BTreeMap::new(),
+            bytes_read: 0,
+        }
     }
-    let wanted = bytes as u64;
-    if place.length.is_some_and(|length| length != wanted) {
-        let found = format!("length {}", place.length.unwrap_or_default());
-        return Err(wrong(
-            "external data",
-            found,
-            format!("{wanted} bytes, as the shape says"),
-        ));
+
+    /// Reads the `bytes` bytes that the entries point at.
+    pub(super) fn read(
+        &mut self,
+        entries: &[StringStringEntryProto],
+        bytes: usize,
+    ) -> Result<Vec<u8>, Wrong> {
+        let fail = |found: String, expected: String| Err(wrong("external data", found, expected));
+        let place = place(entries)?;
+        let Some(folder) = self.folder else {
+            let expected = "data inside the model: its folder is not known";
+            return fail(place.location.to_owned(), expected.to_owned());
+        };
+        let path = resolve(folder, place.location)?;
+        // Before it is opened: opening a pipe would wait for a writer.
+        let metadata = fs::metadata(&path).map_err(Wrong::Io)?;
+        if !metadata.is_file() {
+            return fail(place.location.to_owned(), "a regular file".into());
+        }
+        let (size, wanted) = (metadata.len(), bytes as u64);
+        if let Some(length) = place.length.filter(|&length| length != wanted) {
+            return fail(
+                format!("length {length}"),
+                format!("{wanted} bytes, as the shape says"),
+            );
+        }
+        let end = place.offset.checked_add(wanted);
+        if end.is_none_or(|end| end > size) {
+            let found = format!("{wanted} bytes from offset {}", place.offset);
+            return fail(found, format!("at most the file's {size} bytes"));
+        }
+        self.files.insert(path.clone(), size);
+        self.bytes_read = self.bytes_read.saturating_add(wanted);
+        let total = self
+            .files
+            .values()
+            .fold(0u64, |sum, &size| sum.saturating_add(size));
+        if self.bytes_read > total.saturating_mul(SHARING_MAX) {
+            let found = format!("{} bytes from files of {total}", self.bytes_read);
+            return fail(found, format!("at most {SHARING_MAX} times as many"));
+        }
+        read_at(&path, place.offset, bytes).map_err(Wrong::Io)
     }
-    if place
-        .offset
-        .checked_add(wanted)
-        .is_none_or(|end| end > metadata.len())
-    {
-        let found = format!("{wanted} bytes from offset {}", place.offset);
-        return Err(wrong(
-            "external data",
-            found,
-            format!("at most the file's {} bytes", metadata.len()),
-        ));
-    }
-    file.seek(SeekFrom::Start(place.offset))
-        .map_err(Wrong::Io)?;
+}
+
+fn read_at(path: &Path, offset: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
     let mut data = vec![0; bytes];
-    file.read_exact(&mut data).map_err(Wrong::Io)?;
+    file.read_exact(&mut data)?;
     Ok(data)
 }
 
