@@ -1,0 +1,227 @@
+"""Compares lowbit with onnxruntime: the float engine, the exported integer models, and what of them runs as integers.
+
+    python checks/run.py [--images N] [--large N] [--dump PATH] [--keep DIR] [--only MODEL,...] [CHECK ...]
+
+CHECK is any of `float`, `integer`, `optimized`, `prediction`; all of them by default. `--dump` is the example binary
+`ort_dump` (built by cargo when not given). The exit code is 1 when a check fails.
+"""
+
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from models import MODELS, REPO, Model
+
+# Largest difference of float engines, over the largest output: sums in different orders.
+FLOAT_TOLERANCE = 1e-4
+# For the models with operators that stay float in onnxruntime: agreement and difference in top-1, percent.
+AGREEMENT_MIN, DROP_MAX = 99.9, 0.05
+# Nothing of these may be left in float by onnxruntime. HardSigmoid, Div and the like have no integer form there.
+INTEGER_OPS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Add", "MaxPool", "AveragePool",
+               "GlobalAveragePool", "NhwcMaxPool"}
+CHECKS = ["float", "integer", "optimized", "prediction"]
+
+
+class Failures(list):
+    """What went wrong, as sentences."""
+
+    def expect(self, holds: bool, sentence: str) -> None:
+        if not holds:
+            self.append(sentence)
+
+
+def session(model, optimized: Path | None = None, level=None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
+    if level is not None:
+        options.graph_optimization_level = level
+    model = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def outputs(runner: ort.InferenceSession, inputs: np.ndarray, batch: int = 1) -> np.ndarray:
+    """The first output on all inputs, `batch` images at a time."""
+    name = runner.get_inputs()[0].name
+    parts = [runner.run(None, {name: inputs[i:i + batch]})[0] for i in range(0, len(inputs), batch)]
+    return np.concatenate(parts).reshape(len(inputs), -1)
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def percent(holds: np.ndarray) -> float:
+    return 100 * float(np.mean(holds))
+
+
+def run(dump: Path, *args) -> None:
+    done = subprocess.run([dump, *map(str, args)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"ort_dump {args[0]}: {done.stderr.strip()}")
+
+
+def prepare(model: Model, dump: Path, work: Path, images: int) -> None:
+    """Has lowbit quantize the model and run both forms of it on real images."""
+    (work / "preprocess.toml").write_text(model.preprocess)
+    run(dump, "quantize", model.path, work, model.data, work / "preprocess.toml", model.calibration, images, "mse",
+        "max-abs")
+
+
+def check_float(model: Model, dump: Path, work: Path, failures: Failures) -> list[str]:
+    runner, cells = session(model.path), []
+    random = np.random.default_rng(7)
+    for batch in (1, 3):
+        folder = work / f"random{batch}"
+        folder.mkdir(exist_ok=True)
+        inputs = random.normal(size=(batch, *model.shape)).astype(np.float32)
+        np.save(folder / "in_random.npy", inputs)
+        run(dump, "float", model.path, folder)
+        ours = np.load(folder / "out_random.npy").reshape(batch, -1)
+        cells.append(relative(ours, outputs(runner, inputs, batch)))
+    inputs = np.load(work / "inputs.npy")
+    cells.append(relative(np.load(work / "float.npy"), outputs(runner, inputs)))
+    failures.expect(max(cells) <= FLOAT_TOLERANCE, f"{model.name}: float outputs differ by {max(cells):.1e}")
+    return [f"{cell:.1e}" for cell in cells] + [str(len(inputs))]
+
+
+def check_integer(model: Model, dump: Path, work: Path, failures: Failures) -> list[str]:
+    path = work / "quantized.onnx"
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    theirs, ours = outputs(session(path), np.load(work / "inputs.npy")), np.load(work / "integer.npy")
+    equal = percent(theirs.view(np.int32) == ours.view(np.int32))
+    agreement = percent(theirs.argmax(1) == ours.argmax(1))
+    step = float(np.abs(theirs - ours).max())
+    labels = np.load(work / "labels.npy")
+    top1 = [percent(scores.argmax(1) == labels) for scores in (np.load(work / "float.npy"), ours, theirs)]
+    if model.exact:
+        failures.expect(equal == 100, f"{model.name}: {equal:.4f} % of the logits' bits are equal, expected all")
+    else:
+        failures.expect(agreement >= AGREEMENT_MIN, f"{model.name}: agrees with onnxruntime on {agreement:.2f} %")
+        failures.expect(abs(top1[1] - top1[2]) <= DROP_MAX, f"{model.name}: top-1 {top1[1]:.2f} and {top1[2]:.2f}")
+    same = percent(np.load(work / "float.npy").argmax(1) == ours.argmax(1))
+    return [str(len(ours)), f"{equal:.4f}", f"{step:.2e}", f"{agreement:.2f}", f"{same:.2f}"]
+
+
+def optimized_graph(work: Path) -> onnx.GraphProto:
+    path = work / "optimized.onnx"
+    session(work / "quantized.onnx", optimized=path)
+    return onnx.load(path).graph
+
+
+def left_in_float(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that work on floats although an integer form exists."""
+    codes = {o for node in graph.node if node.op_type == "QuantizeLinear" for o in node.output}
+    codes |= {o for node in graph.node if node.op_type.startswith("QLinear") for o in node.output}
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info}
+    integer = {onnx.TensorProto.UINT8, onnx.TensorProto.INT8}
+    on_codes = lambda node: node.input[0] in codes or types.get(node.input[0]) in integer  # noqa: E731
+    return [node for node in graph.node if node.op_type in INTEGER_OPS and not on_codes(node)]
+
+
+def check_optimized(model: Model, _dump: Path, work: Path, failures: Failures) -> list[str]:
+    graph = optimized_graph(work)
+    left = left_in_float(graph)
+    named = ", ".join(f"{node.op_type} {node.name}" for node in left)
+    failures.expect(not left, f"{model.name}: left in float: {named}")
+    counts = collections.Counter(node.op_type for node in graph.node)
+    return [str(len(left)), ", ".join(f"{n} {op}" for op, n in counts.most_common())]
+
+
+def check_prediction(model: Model, _dump: Path, work: Path, failures: Failures) -> list[str]:
+    """Whether every node that lowbit places as integer is one in onnxruntime, and the other way round."""
+    rows = [line.split("\t") for line in (work / "placements.tsv").read_text().splitlines()]
+    ours = collections.Counter()
+    for op, _node, runs in rows:
+        if runs.startswith("Integer(\"Q"):
+            ours[runs.split('"')[1]] += 1
+        elif runs.startswith("Float"):
+            ours[op] += 1
+    graph = optimized_graph(work)
+    names = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
+    theirs = collections.Counter(names.get(node.op_type, node.op_type) for node in graph.node)
+    differ = {op: (ours[op], theirs[op]) for op in ours if ours[op] != theirs[op]}
+    differ |= {op: (0, n) for op, n in theirs.items() if op.startswith("Q") and op != "QuantizeLinear" and not ours[op]}
+    text = ", ".join(f"{op}: predicted {a}, found {b}" for op, (a, b) in differ.items())
+    failures.expect(not differ, f"{model.name}: {text}")
+    return [str(sum(ours.values())), text or "none"]
+
+
+TABLES = {
+    "float": (check_float, "float outputs, largest relative difference",
+              ["model", "random, 1", "random, 3", "real images", "images"]),
+    "integer": (check_integer, "integer outputs against onnxruntime's",
+                ["model", "images", "equal bits %", "largest difference", "agreement %", "agreement with float %"]),
+    "optimized": (check_optimized, "onnxruntime's optimized graphs", ["model", "left in float", "operators"]),
+    "prediction": (check_prediction, "predicted operators against onnxruntime's", ["model", "nodes", "differences"]),
+}
+
+
+def build_dump() -> Path:
+    command = ["cargo", "build", "--release", "-q", "-p", "lowbit", "--example", "ort_dump", "--message-format=json"]
+    built = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout
+    made = (json.loads(line).get("executable") for line in built.splitlines())
+    return Path([path for path in made if path][-1])
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    print(f"\n### {title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checks", nargs="*", metavar="CHECK")
+    parser.add_argument("--images", type=int, default=1000, help="real images for nets of 32x32")
+    parser.add_argument("--large", type=int, default=100, help="real images for the larger nets")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="models, by name")
+    parser.add_argument("--dump", type=Path, help="the example binary ort_dump")
+    parser.add_argument("--keep", type=Path, help="folder for the arrays and models, kept")
+    args = parser.parse_args()
+    if unknown := set(args.checks) - set(CHECKS):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; expected any of {', '.join(CHECKS)}")
+    args.checks = args.checks or CHECKS
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    dump = args.dump or build_dump()
+    failures, rows = Failures(), {check: [] for check in args.checks}
+    with tempfile.TemporaryDirectory() as temporary:
+        for model in MODELS:
+            if args.only and model.name not in args.only:
+                continue
+            if not model.path.exists() or not model.data.exists():
+                print(f"SKIPPED {model.name}: {model.path if not model.path.exists() else model.data} is absent")
+                continue
+            work = (args.keep or Path(temporary)) / model.name
+            work.mkdir(parents=True, exist_ok=True)
+            try:
+                prepare(model, dump, work, args.images if model.small else args.large)
+                for check in args.checks:
+                    rows[check].append([model.name, *TABLES[check][0](model, dump, work, failures)])
+            except (RuntimeError, OSError, onnx.checker.ValidationError) as error:
+                failures.append(f"{model.name}: {error}")
+            print(f"{model.name}: done", file=sys.stderr)
+    for check in args.checks:
+        print_table(*TABLES[check][1:], rows[check])
+    print()
+    for failure in failures:
+        print(f"FAILED {failure}")
+    print(f"onnxruntime {ort.__version__}: {len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
