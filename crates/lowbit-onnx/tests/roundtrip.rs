@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lowbit_graph::{Graph, Op};
 use lowbit_onnx::proto::ModelProto;
@@ -12,15 +12,15 @@ use lowbit_onnx::{export_bytes, import_bytes};
 use lowbit_tensor::Tensor;
 use prost::Message;
 
-/// Real models, where they are: `$LOWBIT_MODELS`, a folder of ONNX files.
+/// Real models: the embedded default, and those in the folder that `$LOWBIT_MODELS` names.
 fn models() -> Vec<PathBuf> {
-    let Some(folder) = std::env::var_os("LOWBIT_MODELS") else {
-        return vec![];
-    };
-    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let mut models: Vec<_> = entries
-        .filter(|p| p.extension().is_some_and(|e| e == "onnx"))
-        .collect();
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets");
+    let more = std::env::var_os("LOWBIT_MODELS").map(PathBuf::from);
+    let folders = std::iter::once(assets).chain(more);
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
+    let mut models: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    models.retain(|path| path.extension().is_some_and(|e| e == "onnx"));
+    assert!(!models.is_empty(), "the embedded default is a model");
     models.sort();
     models
 }
