@@ -88,7 +88,7 @@ impl Walk {
 }
 
 /// `rint(fma(a, r_a, fma(b, r_b, fixed)))` on the raw codes, with `r = s / s_y` and
-/// `fixed = z_y - (r_a·z_a + r_b·z_b)`.
+/// `fixed = z_y - fma(r_a, z_a, f32(r_b·z_b))`.
 pub(crate) fn add(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
     by_code_type!(inputs, 0, add_of(inputs, work))
 }
@@ -98,7 +98,7 @@ fn add_of<T: Code>(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, 
     let pair = Pair::<T>::read(inputs)?;
     let (a, b, to) = (pair.a.2, pair.b.2, pair.to);
     let (ratio_a, ratio_b) = (a.scale / to.scale, b.scale / to.scale);
-    let fixed = to.zero() - (ratio_a * a.zero() + ratio_b * b.zero());
+    let fixed = to.zero() - ratio_a.mul_add(a.zero(), ratio_b * b.zero());
     pair.map(work, |p, q| {
         let sum = (p as f32).mul_add(ratio_a, (q as f32).mul_add(ratio_b, fixed));
         T::saturate(sum.round_ties_even())
@@ -211,3 +211,6 @@ fn softmax_of<T: Code>(
     let out: Vec<T> = results.f32s().iter().map(|&y| to.code(y)).collect();
     Ok(Tensor::new(x.shape().clone(), out))
 }
+
+#[cfg(test)]
+mod tests;
