@@ -24,7 +24,8 @@ pub fn normalize_linear(graph: &Graph, trace: &Trace) -> Result<Graph, GraphErro
             _ => {}
         }
     }
-    for index in 0..normal.nodes.len() {
+    // Backwards: an Add that goes stands behind its Gemm, so that the places before keep their nodes.
+    for index in (0..normal.nodes.len()).rev() {
         add_to_bias(&mut normal, index);
     }
     Ok(normal)
@@ -122,3 +123,6 @@ fn add_to_bias(graph: &mut Graph, index: usize) {
 fn columns(b: &Tensor, transposed: bool) -> usize {
     b.shape()[usize::from(!transposed)]
 }
+
+#[cfg(test)]
+mod tests;
