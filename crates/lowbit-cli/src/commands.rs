@@ -1,0 +1,49 @@
+//! The subcommands, one file each.
+
+mod completions;
+mod data;
+mod eval;
+mod inspect;
+mod quantize;
+mod run;
+
+use clap::Subcommand;
+
+/// What the user wants done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Quantize a model to int8 and measure what it cost
+    Quantize(Box<quantize::QuantizeArgs>),
+    /// Measure the accuracy of a model, float or quantized
+    Eval(Box<eval::EvalArgs>),
+    /// Show layers, shapes, parameters, operations and bits; what runs as integers and what does not
+    Inspect(inspect::InspectArgs),
+    /// Classify images
+    Run(Box<run::RunArgs>),
+    /// Look at a data set, or fetch a public one
+    Data(data::DataArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// How a command that did not fail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As wanted.
+    Reached,
+    /// With a result that is not as good as was asked for.
+    NotReached,
+}
+
+/// Does it.
+pub(crate) fn run(command: Command) -> anyhow::Result<Verdict> {
+    match command {
+        Command::Quantize(args) => return quantize::run(&args),
+        Command::Eval(args) => eval::run(&args)?,
+        Command::Inspect(args) => inspect::run(&args)?,
+        Command::Run(args) => run::run(&args)?,
+        Command::Data(args) => data::run(&args)?,
+        Command::Completions(args) => completions::run(&args),
+    }
+    Ok(Verdict::Reached)
+}

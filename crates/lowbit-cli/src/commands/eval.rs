@@ -1,0 +1,261 @@
+//! `lowbit eval`: the accuracy of any model, float or quantized, run natively.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use lowbit::{Accuracy, Dataset, Drop, Evaluation, Images, Outcome, Preprocess, Runner, Subset};
+use serde::Serialize;
+
+use crate::args::{Destination, GeneralArgs, PreprocessArgs};
+use crate::checks::{check_accuracy, class_count};
+use crate::open::{ModelSource, Opened, open};
+use crate::output;
+use crate::progress::Stage;
+use crate::table::{Align, count, prefixed, render};
+use crate::terminal::{Style, Terminal};
+
+/// The arguments of `lowbit eval`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct EvalArgs {
+    /// The model, float or quantized, by lowbit or by another tool
+    model: PathBuf,
+    /// Labelled images: CIFAR-10 batches, IDX files, class folders, or a CSV; its test split if it has one
+    #[arg(long, value_name = "D")]
+    data: PathBuf,
+    /// Another model to run on the same images, for the paired difference
+    #[arg(long, value_name = "OTHER")]
+    compare: Option<PathBuf>,
+    /// Evaluate on this many images, evenly spread [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    images: Option<u32>,
+    /// Write the numbers as JSON; - for stdout
+    #[arg(long, value_name = "FILE", value_parser = |text: &str| Ok::<_, String>(Destination::from(text)))]
+    json: Option<Destination>,
+    #[command(flatten)]
+    general: GeneralArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+const EXAMPLES: &str = "\
+Models that lowbit wrote remember their preprocessing: flags are needed for others only.
+Examples:
+  lowbit eval net.int8.onnx --data cifar10/
+  lowbit eval net.onnx --data photos.csv --resize 256 --crop 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  lowbit eval net.int8.onnx --data cifar10/ --compare net.onnx";
+
+/// What one model scored.
+#[derive(Debug, Serialize)]
+struct ModelScore {
+    model: String,
+    quantized: bool,
+    size_bytes: u64,
+    preprocess: Preprocess,
+    #[serde(flatten)]
+    accuracy: Accuracy,
+}
+
+/// `--json` of this command.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    score: ModelScore,
+    data: String,
+    images: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compare: Option<Comparison>,
+    seconds: f64,
+}
+
+/// The other model, and how the two differ: `drop` is the other minus this one.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    #[serde(flatten)]
+    score: ModelScore,
+    drop: Drop,
+    agreement: f64,
+}
+
+/// Evaluates.
+pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
+    args.general.apply()?;
+    let terminal = Terminal::new(&args.general, args.json.as_ref());
+    if let Some(path) = args.json.as_ref().and_then(Destination::file) {
+        output::check(path)?;
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let all = dataset.evaluation();
+    let subset = args
+        .images
+        .map_or_else(|| all.clone(), |n| all.spread(n as usize));
+    let models = open_all(&terminal, args, &subset)?;
+    let stage = Stage::start(&terminal, "evaluate", subset.len());
+    let outcomes = evaluate_all(&models, &subset, &stage)?;
+    let seconds = stage.finish().as_secs_f64();
+    let mut scores = vec![];
+    for (opened, outcomes) in models.iter().zip(&outcomes) {
+        let accuracy = Accuracy::of(outcomes).context("no image has a label")?;
+        let classes = class_count(&opened.model, &subset, &opened.preprocess)?;
+        check_accuracy(&terminal, &accuracy, classes, &opened.preprocess);
+        scores.push(score(opened, accuracy));
+    }
+    let mut scores = scores.into_iter();
+    let score = scores.next().context("a model was opened")?;
+    let compare = scores
+        .next()
+        .map(|other| comparison(other, &outcomes))
+        .transpose()?;
+    let report = Report {
+        score,
+        data: dataset.name().into(),
+        images: subset.len(),
+        compare,
+        seconds,
+    };
+    terminal.print(&text(&terminal, &report));
+    args.json
+        .as_ref()
+        .map_or(Ok(()), |to| output::write_json(to, &report))
+}
+
+/// Opens the model, and the other if there is one. A model without notes takes the other's when no flag says anything.
+fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Result<Vec<Opened>> {
+    let mut models = vec![];
+    for path in std::iter::once(&args.model).chain(&args.compare) {
+        let source = ModelSource::File(path.clone());
+        models.push(open(&source, &args.preprocess, &|p| {
+            subset.output_shape(p)
+        })?);
+    }
+    let said: Vec<bool> = models
+        .iter()
+        .map(|m| m.model.notes.preprocess.is_some())
+        .collect();
+    if let ([a, b], false) = (said.as_slice(), args.preprocess.is_given())
+        && a != b
+    {
+        let (from, to) = if *a { (0, 1) } else { (1, 0) };
+        models[to].preprocess = models[from].preprocess.clone();
+        terminal.note(format_args!(
+            "{} says nothing of its preprocessing: taking that of {}",
+            models[to].model.path.display(),
+            models[from].model.path.display()
+        ));
+    }
+    for opened in &models {
+        let classes = class_count(&opened.model, subset, &opened.preprocess)?;
+        subset.dataset().check_classes(classes)?;
+        if !args.preprocess.is_given() && !said.contains(&true) {
+            terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
+        }
+    }
+    Ok(models)
+}
+
+/// Runs all models together where they read the same input, else one after the other.
+fn evaluate_all(
+    models: &[Opened],
+    subset: &Subset,
+    stage: &Stage,
+) -> anyhow::Result<Vec<Vec<Outcome>>> {
+    let runners: Result<Vec<Runner>, lowbit::Error> = models
+        .iter()
+        .map(|opened| Runner::new(&opened.model.graph))
+        .collect();
+    let runners = runners?;
+    let images = |opened: &Opened| Images::new(subset.clone(), &opened.preprocess);
+    if models
+        .iter()
+        .all(|opened| opened.preprocess == models[0].preprocess)
+    {
+        let runners: Vec<&Runner> = runners.iter().collect();
+        return Ok(lowbit::evaluate(&runners, &images(&models[0]), &|n| {
+            stage.advance(n)
+        })?);
+    }
+    stage.lengthen(subset.len() * models.len());
+    let mut outcomes = vec![];
+    for (opened, runner) in models.iter().zip(&runners) {
+        outcomes.extend(lowbit::evaluate(&[runner], &images(opened), &|n| {
+            stage.advance(n)
+        })?);
+    }
+    Ok(outcomes)
+}
+
+fn score(opened: &Opened, accuracy: Accuracy) -> ModelScore {
+    let model = &opened.model;
+    ModelScore {
+        model: file_name(&model.path),
+        quantized: model.is_quantized(),
+        size_bytes: model.size_bytes,
+        preprocess: opened.preprocess.clone(),
+        accuracy,
+    }
+}
+
+fn comparison(score: ModelScore, outcomes: &[Vec<Outcome>]) -> anyhow::Result<Comparison> {
+    let evaluation = Evaluation::of(&outcomes[1], &outcomes[0]);
+    let drop = evaluation.drop.context("no image has a label")?;
+    Ok(Comparison {
+        score,
+        drop,
+        agreement: evaluation.agreement,
+    })
+}
+
+/// The last part of a path.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn text(terminal: &Terminal, report: &Report) -> String {
+    let head = [
+        ("model", Align::Left),
+        ("top-1", Align::Right),
+        ("95 % interval", Align::Right),
+        ("top-5", Align::Right),
+        ("size", Align::Right),
+        ("", Align::Left),
+    ];
+    let row = |score: &ModelScore| {
+        let accuracy = &score.accuracy;
+        vec![
+            score.model.clone(),
+            terminal.paint(Style::Bold, &format!("{:.2} %", accuracy.top1)),
+            format!("{:.2} to {:.2}", accuracy.ci95[0], accuracy.ci95[1]),
+            format!("{:.2} %", accuracy.top5),
+            prefixed(score.size_bytes, "B"),
+            if score.quantized {
+                "quantized"
+            } else {
+                "float"
+            }
+            .to_owned(),
+        ]
+    };
+    let others = report.compare.iter().map(|compare| row(&compare.score));
+    let rows: Vec<Vec<String>> = std::iter::once(row(&report.score)).chain(others).collect();
+    let mut text = render(&head, &rows);
+    if let Some(compare) = &report.compare {
+        text += &format!(
+            "\n  {} is {:+.2} points from {}, 95 % interval {:+.2} to {:+.2} (paired); same class for {:.2} %\n",
+            report.score.model,
+            0.0 - compare.drop.top1,
+            compare.score.model,
+            0.0 - compare.drop.ci95[1],
+            0.0 - compare.drop.ci95[0],
+            compare.agreement,
+        );
+    }
+    let images = count(report.images as u64);
+    text + &format!(
+        "\n  {images} images of {} in {:.1} s\n",
+        report.data, report.seconds
+    )
+}

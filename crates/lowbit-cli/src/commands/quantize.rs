@@ -1,0 +1,367 @@
+//! `lowbit quantize`: a float model in, an int8 model and its proof out.
+
+mod images;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use lowbit::{
+    Evaluation, Float, Images, Model, Notes, Quantized, RangeRule, Recipe, Results, Runner,
+    Seconds, Sizes, WeightRule,
+};
+use lowbit_ptq::Samples;
+
+use crate::args::{Destination, GeneralArgs, PreprocessArgs, Usage, read_classes};
+use crate::checks::{check_accuracy, class_count};
+use crate::commands::Verdict;
+use crate::open::{EMBEDDED_NAME, ModelSource, Opened, open};
+use crate::output;
+use crate::progress::Stage;
+use crate::terminal::Terminal;
+
+use images::Chosen;
+
+/// The arguments of `lowbit quantize`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct QuantizeArgs {
+    /// The float model (ONNX) [default: a small built-in one, with built-in data]
+    model: Option<PathBuf>,
+    /// Where to write the quantized model [default: MODEL.int8.onnx beside the model]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// What is done to the model
+    #[arg(long, value_enum, default_value = "int8")]
+    recipe: RecipeName,
+    /// How quantization is written into the file
+    #[arg(long, value_enum, default_value = "qdq")]
+    format: Format,
+    /// How activation ranges are chosen: min-max, moving-average, percentile, mse, kl
+    #[arg(long, value_name = "NAME", default_value = "min-max", value_parser = RangeRule::parse)]
+    observer: RangeRule,
+    /// How weight scales are chosen: max-abs, mse
+    #[arg(long, value_name = "NAME", default_value = "max-abs", value_parser = WeightRule::parse)]
+    weights: WeightRule,
+    /// Exit with 3 if top-1 drops by more than this many points: 1% or 1
+    #[arg(long, value_name = "X%", value_parser = parse_points)]
+    max_drop: Option<f64>,
+    /// Write all results as JSON; - for stdout
+    #[arg(long, value_name = "FILE", value_parser = |text: &str| Ok::<_, String>(Destination::from(text)))]
+    json: Option<Destination>,
+    /// Class names to keep in the model, one per line [default: the model's, else the data's]
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    #[command(flatten)]
+    general: GeneralArgs,
+    #[command(flatten)]
+    images: images::ImageArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lowbit quantize                                       a built-in model and data, to see how it goes
+  lowbit quantize net.onnx --data cifar10/              calibrates on the train split, evaluates on the test split
+  lowbit quantize net.onnx --data photos.csv --resize 256 --crop 224 \\
+      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225  a set without splits is divided in two
+  lowbit quantize net.onnx --calib some/ --eval val/ --max-drop 1% --json results.json
+  lowbit quantize net.onnx --calib some/ --no-eval      without labels
+
+The preprocessing is kept in the quantized model: `lowbit eval` and `lowbit run` need no flags for it.";
+
+/// The names of recipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RecipeName {
+    /// int8 weights per channel, uint8 activations
+    Int8,
+}
+
+/// The ways of writing quantization into ONNX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// QuantizeLinear and DequantizeLinear around float operators: every runtime reads it
+    Qdq,
+}
+
+fn parse_points(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    let points = number
+        .parse()
+        .ok()
+        .filter(|points: &f64| (0.0..=100.0).contains(points));
+    points.ok_or_else(|| "expected points of 0 to 100, as in 1% or 0.5".to_owned())
+}
+
+/// What the stages found.
+struct Found {
+    quantized: Quantized,
+    evaluation: Option<Evaluation>,
+    results: Results,
+}
+
+/// Quantizes, evaluates, writes, reports.
+pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
+    args.general.apply()?;
+    let terminal = Terminal::new(&args.general, args.json.as_ref());
+    let source = args
+        .model
+        .clone()
+        .map_or(ModelSource::Embedded, ModelSource::File);
+    let target = target(args, &source)?;
+    let chosen = images::choose(&terminal, &args.images, &source)?;
+    let opened = open(&source, &args.preprocess, &|p| {
+        chosen.calibration.output_shape(p)
+    })?;
+    if !args.preprocess.is_given() && opened.model.notes.preprocess.is_none() {
+        terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
+    }
+    let classes = class_count(&opened.model, &chosen.calibration, &opened.preprocess)?;
+    check_labels(args, &terminal, &chosen, classes)?;
+    let notes = notes(args, &opened, &chosen, classes)?;
+    let (quantized, seconds) = quantize(&terminal, args, &opened, &chosen)?;
+    let bytes = quantized.to_onnx(&notes)?;
+    let mut found = evaluate(&terminal, &opened, &chosen, (quantized, seconds))?;
+    found.results.size_bytes.quantized = bytes.len() as u64;
+    found.results.seed = args.images.seed();
+    output::write(&target, &bytes)?;
+    if let Some(json) = &args.json {
+        output::write_json(json, &found.results)?;
+    }
+    if let Some(accuracy) = &found.results.float {
+        check_accuracy(&terminal, accuracy, classes, &opened.preprocess);
+    }
+    terminal.print(&report::text(&terminal, &found, &target));
+    Ok(verdict(&terminal, args, &found))
+}
+
+/// Where the model goes, once nothing speaks against it.
+fn target(args: &QuantizeArgs, source: &ModelSource) -> anyhow::Result<PathBuf> {
+    let target = args
+        .output
+        .clone()
+        .unwrap_or_else(|| default_target(source));
+    output::check(&target)?;
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(&target, source.path()) && *source != ModelSource::Embedded {
+        return Err(Usage(format!(
+            "{} would overwrite the float model",
+            target.display()
+        ))
+        .into());
+    }
+    if let Some(json) = args.json.as_ref().and_then(Destination::file) {
+        output::check(json)?;
+        if json == target || same(json, source.path()) {
+            let text = format!("--json {} would overwrite a model", json.display());
+            return Err(Usage(text).into());
+        }
+    }
+    Ok(target)
+}
+
+/// `net.onnx` as `net.int8.onnx` beside it; the embedded model's in the current folder.
+fn default_target(source: &ModelSource) -> PathBuf {
+    let path = match source {
+        ModelSource::File(path) => path.as_path(),
+        ModelSource::Embedded => Path::new(EMBEDDED_NAME),
+    };
+    path.with_extension(format!("{}.onnx", Recipe::NAME))
+}
+
+/// Whether the labels can judge the model, before time is spent on it.
+fn check_labels(
+    args: &QuantizeArgs,
+    terminal: &Terminal,
+    chosen: &Chosen,
+    classes: usize,
+) -> anyhow::Result<()> {
+    let Some(evaluation) = &chosen.evaluation else {
+        return Ok(());
+    };
+    let dataset = evaluation.dataset();
+    if dataset.labelled() {
+        return Ok(dataset.check_classes(classes)?);
+    }
+    if args.max_drop.is_some() {
+        let text = format!("--max-drop needs labels, and {} has none", dataset.name());
+        return Err(Usage(text).into());
+    }
+    terminal.note(format_args!(
+        "{} has no labels: agreement with the float model is all that can be measured",
+        dataset.name()
+    ));
+    Ok(())
+}
+
+/// What the quantized file remembers.
+fn notes(
+    args: &QuantizeArgs,
+    opened: &Opened,
+    chosen: &Chosen,
+    classes: usize,
+) -> anyhow::Result<Notes> {
+    let data = chosen
+        .evaluation
+        .as_ref()
+        .unwrap_or(&chosen.calibration)
+        .dataset();
+    let names = match &args.classes {
+        Some(path) => {
+            let names = read_classes(path)?;
+            anyhow::ensure!(
+                names.len() == classes,
+                "{}: found {} class names, expected {classes}, as many as the model has",
+                path.display(),
+                names.len()
+            );
+            Some(names)
+        }
+        None => {
+            let of_data = || data.classes().map(<[String]>::to_vec);
+            let names = opened.model.notes.classes.clone().or_else(of_data);
+            names.filter(|names| names.len() == classes)
+        }
+    };
+    Ok(Notes {
+        preprocess: Some(opened.preprocess.clone()),
+        classes: names,
+        recipe: Some(Recipe::NAME.to_owned()),
+    })
+}
+
+/// Calibrates and quantizes.
+fn quantize(
+    terminal: &Terminal,
+    args: &QuantizeArgs,
+    opened: &Opened,
+    chosen: &Chosen,
+) -> anyhow::Result<(Quantized, Seconds)> {
+    let recipe = Recipe {
+        activations: args.observer,
+        weights: args.weights,
+        ..match args.recipe {
+            RecipeName::Int8 => Recipe::default(),
+        }
+    };
+    let float = Float::new(opened.model.clone())?;
+    let images = Images::new(chosen.calibration.clone(), &opened.preprocess);
+    let stage = Stage::start(terminal, "calibrate", images.len());
+    let calibrated = float.calibrate(&images, &recipe, &|n| stage.advance(n))?;
+    let calibrate = stage.finish().as_secs_f64();
+    let stage = Stage::start(terminal, "quantize", images.len());
+    let quantized = calibrated.quantize(&images, &|n| stage.advance(n))?;
+    let quantize = stage.finish().as_secs_f64();
+    Ok((
+        quantized,
+        Seconds {
+            calibrate,
+            quantize,
+            evaluate: 0.0,
+        },
+    ))
+}
+
+/// Images that the errors of layers are measured on: means over whole feature maps need few.
+const LAYER_IMAGES: usize = 64;
+
+/// Measures what quantization did: layer by layer, then on the evaluation images.
+fn evaluate(
+    terminal: &Terminal,
+    opened: &Opened,
+    chosen: &Chosen,
+    (quantized, mut seconds): (Quantized, Seconds),
+) -> anyhow::Result<Found> {
+    let images = Images::new(chosen.calibration.spread(LAYER_IMAGES), &opened.preprocess);
+    let stage = Stage::start(terminal, "layers", images.len());
+    let errors = quantized.layer_errors(&images, &|n| stage.advance(n))?;
+    drop(stage);
+    let mut evaluation = None;
+    if let Some(subset) = &chosen.evaluation {
+        let float = Runner::new(&quantized.float.model.graph)?;
+        let integer = Runner::new(&quantized.integer)?;
+        let images = Images::new(subset.clone(), &opened.preprocess);
+        let stage = Stage::start(terminal, "evaluate", images.len());
+        let outcomes = lowbit::evaluate(&[&float, &integer], &images, &|n| stage.advance(n))?;
+        seconds.evaluate = stage.finish().as_secs_f64();
+        evaluation = Some(Evaluation::of(&outcomes[0], &outcomes[1]));
+    }
+    let model: &Model = &quantized.float.model;
+    let results = Results {
+        model: super::eval::file_name(&model.path),
+        recipe: Recipe::NAME.to_owned(),
+        settings: *quantized.recipe(),
+        seed: 0,
+        calibration_images: chosen.calibration.len(),
+        images: evaluation
+            .as_ref()
+            .map_or(0, |evaluation| evaluation.images),
+        float: evaluation
+            .as_ref()
+            .and_then(|evaluation| evaluation.float.clone()),
+        quantized: evaluation
+            .as_ref()
+            .and_then(|evaluation| evaluation.quantized.clone()),
+        drop: evaluation
+            .as_ref()
+            .and_then(|evaluation| evaluation.drop.clone()),
+        agreement: evaluation
+            .as_ref()
+            .map_or(0.0, |evaluation| evaluation.agreement),
+        size_bytes: Sizes {
+            float: model.size_bytes,
+            quantized: 0,
+        },
+        layers: layers(&quantized, &errors),
+        seconds,
+    };
+    Ok(Found {
+        quantized,
+        evaluation,
+        results,
+    })
+}
+
+/// Whether the drop is within the wanted one.
+fn verdict(terminal: &Terminal, args: &QuantizeArgs, found: &Found) -> Verdict {
+    let (Some(most), Some(drop)) = (args.max_drop, &found.results.drop) else {
+        return Verdict::Reached;
+    };
+    if drop.top1 > most {
+        let top1 = drop.top1;
+        terminal.warn(format_args!(
+            "top-1 drops by {top1:.2} points, more than the {most} wanted"
+        ));
+        return Verdict::NotReached;
+    }
+    if drop.ci95[1] > most {
+        terminal.note(format_args!(
+            "the drop is within {most} points on these images, but its interval reaches {:.2}: more images would tell",
+            drop.ci95[1]
+        ));
+    }
+    Verdict::Reached
+}
+
+/// The layers with weights and their errors.
+fn layers(quantized: &Quantized, errors: &[lowbit_ptq::LayerError]) -> Vec<lowbit::LayerResult> {
+    let graph = &quantized.float.model.graph;
+    let of = |weight: &lowbit_ptq::Weight| {
+        let node = graph.nodes.iter().find(|node| node.name == weight.node)?;
+        let error = errors
+            .iter()
+            .find(|error| node.outputs.contains(&Some(error.value)));
+        Some(lowbit::LayerResult {
+            name: node.name.clone(),
+            op: node.op.name().to_owned(),
+            bits_w: Some(8),
+            bits_a: Some(8),
+            sqnr_db: error.map(|error| error.sqnr_db).filter(|db| db.is_finite()),
+            cosine: error.map(|error| error.cosine),
+            macs: 0,
+            bytes: 0,
+        })
+    };
+    quantized.quantized.weights.iter().filter_map(of).collect()
+}
