@@ -1,43 +1,120 @@
-//! What goes wrong most often, said early and in plain words: other classes, wrong preprocessing.
+//! What goes wrong most often, said early and in plain words: images that reach the model in another form than it was
+//! trained on.
 
-use lowbit::{Accuracy, Model, Preprocess, Runner, Subset};
-use lowbit_graph::Workspace;
-use lowbit_ptq::Samples;
+use lowbit::{Accuracy, Channels, Images, Model, Preprocess, Runner, Subset};
 
+use crate::open::Opened;
 use crate::terminal::Terminal;
 
-/// The number of scores that the model gives for the first image.
-pub(crate) fn class_count(
-    model: &Model,
-    subset: &Subset,
-    preprocess: &Preprocess,
-) -> anyhow::Result<usize> {
-    let images = lowbit::Images::new(subset.first(1), preprocess);
-    let input = images.get(0).map_err(|error| anyhow::anyhow!(error))?;
-    let scores = Runner::new(&model.graph)?.scores(input, &mut Workspace::serial())?;
-    Ok(scores.len())
-}
+/// Images that other preprocessings are tried on.
+const TRIED_IMAGES: usize = 100;
 
-/// Warns of an accuracy so near to guessing that the images must reach the model in another form than it was trained on.
+/// How many points of top-1 on them another preprocessing must win to be mentioned.
+const GAIN_MIN: f64 = 10.0;
+
+/// Warns of a float accuracy so near to guessing that the preprocessing is probably wrong; then, and where nobody said how
+/// to preprocess, tries what is usual and names what does better.
 pub(crate) fn check_accuracy(
     terminal: &Terminal,
     accuracy: &Accuracy,
-    classes: usize,
-    preprocess: &Preprocess,
-) {
-    if !is_near_chance(accuracy, classes) {
-        return;
+    opened: &Opened,
+    subset: &Subset,
+) -> anyhow::Result<()> {
+    let near_chance = is_near_chance(accuracy, opened.classes);
+    if near_chance {
+        let (classes, chance) = (opened.classes, 100.0 / opened.classes as f64);
+        terminal.warn(format_args!(
+            "top-1 of {:.2} % is close to guessing ({chance:.2} % with {classes} classes): the preprocessing or the \
+             labels are probably wrong, and then these numbers mean nothing\n  preprocessing used: {}",
+            accuracy.top1, opened.preprocess
+        ));
     }
-    let chance = 100.0 / classes as f64;
-    terminal.warn(format_args!(
-        "top-1 of {:.2} % is close to guessing ({chance:.2} % of {classes} classes): the preprocessing or the \
-         labels are probably wrong, and then the numbers below mean nothing\n  \
-         used: {preprocess}\n  \
-         try:  --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (torchvision), --scale 127.5 --mean 1 (to -1..1), \
-         --scale 1 (raw pixels), --channels bgr\n  \
-         and see that class numbers of data and model agree: lowbit data info PATH",
-        accuracy.top1
-    ));
+    if terminal.is_quiet() || !(near_chance || opened.assumed) {
+        return Ok(());
+    }
+    match better_flags(&opened.model, subset, &opened.preprocess)? {
+        Some((flags, from, to)) => terminal.warn(format_args!(
+            "with `{flags}` float top-1 is {to:.0} % instead of {from:.0} % (on {} images)",
+            TRIED_IMAGES.min(subset.len())
+        )),
+        None if near_chance => terminal.warn(
+            "the usual values do no better: check --resize and --crop, and that data and model number classes \
+             alike (lowbit data info PATH)",
+        ),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Flags, scale, mean and standard deviation of a preprocessing in common use.
+type Usual = (&'static str, f32, &'static [f32], &'static [f32]);
+
+/// In the order they are tried: torchvision's, Keras' (-1 to 1), EfficientNet-Lite's, raw pixels, 0 to 1.
+const USUAL: [Usual; 5] = [
+    (
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        255.0,
+        &[0.485, 0.456, 0.406],
+        &[0.229, 0.224, 0.225],
+    ),
+    ("--scale 127.5 --mean 1", 127.5, &[1.0], &[1.0]),
+    ("--scale 1 --mean 127 --std 128", 1.0, &[127.0], &[128.0]),
+    ("--scale 1", 1.0, &[0.0], &[1.0]),
+    ("--scale 255", 255.0, &[0.0], &[1.0]),
+];
+
+/// The usual flags of highest top-1 on a few images, if they beat `used` clearly: flags, top-1 with `used`, top-1 with
+/// them.
+fn better_flags(
+    model: &Model,
+    subset: &Subset,
+    used: &Preprocess,
+) -> anyhow::Result<Option<(String, f64, f64)>> {
+    let runner = Runner::new(&model.graph)?;
+    let subset = subset.spread(TRIED_IMAGES);
+    let top1 = |preprocess: &Preprocess| -> anyhow::Result<f64> {
+        let images = Images::new(subset.clone(), preprocess);
+        let outcomes = lowbit::evaluate(&[&runner], &images, &|_| {})?;
+        Ok(Accuracy::of(&outcomes[0]).map_or(0.0, |accuracy| accuracy.top1))
+    };
+    let now = top1(used)?;
+    let mut best: Option<(String, f64)> = None;
+    for (flags, tried) in candidates(used) {
+        let found = top1(&tried)?;
+        if best.as_ref().is_none_or(|(_, top1)| found > *top1) {
+            best = Some((flags, found));
+        }
+    }
+    Ok(best
+        .filter(|(_, top1)| *top1 >= now + GAIN_MIN)
+        .map(|(flags, top1)| (flags, now, top1)))
+}
+
+/// The usual preprocessings of the same sizes as `used`, red first and blue first.
+fn candidates(used: &Preprocess) -> Vec<(String, Preprocess)> {
+    let orders: &[(Channels, &str)] = match used.channels {
+        Channels::Gray => &[(Channels::Gray, "")],
+        Channels::Rgb | Channels::Bgr => &[(Channels::Rgb, ""), (Channels::Bgr, " --channels bgr")],
+    };
+    let fitting = USUAL
+        .iter()
+        .filter(|(_, _, mean, _)| mean.len() <= used.channels.count());
+    let all = fitting.flat_map(|&(flags, scale, mean, std)| {
+        orders.iter().map(move |&(channels, more)| {
+            let (mean, std) = (mean.to_vec(), std.to_vec());
+            (
+                format!("{flags}{more}"),
+                Preprocess {
+                    scale,
+                    mean,
+                    std,
+                    channels,
+                    ..used.clone()
+                },
+            )
+        })
+    });
+    all.filter(|(_, tried)| tried != used).collect()
 }
 
 /// Whether top-1 is below 3 times chance (for few classes: a quarter of the way from chance to 100 %), or its interval

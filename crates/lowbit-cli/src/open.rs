@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use lowbit::{DataError, Dataset, Error, IdxBytes, InputShape, Layout, Model, Preprocess, Split};
+use lowbit::{
+    DataError, Dataset, Error, IdxBytes, InputShape, Layout, Model, Preprocess, Runner, Split,
+};
+use lowbit_graph::Workspace;
+use lowbit_tensor::Tensor;
 
 use crate::args::PreprocessArgs;
 
@@ -12,6 +16,10 @@ use crate::args::PreprocessArgs;
 pub(crate) struct Opened {
     pub(crate) model: Model,
     pub(crate) preprocess: Preprocess,
+    /// The number of classes.
+    pub(crate) classes: usize,
+    /// Whether neither the command line nor the model said how to preprocess.
+    pub(crate) assumed: bool,
 }
 
 /// Where a model is read from.
@@ -29,8 +37,14 @@ pub(crate) const EMBEDDED_NAME: &str = "fashion_resnet8.onnx";
 /// The name of the embedded data.
 pub(crate) const EMBEDDED_DATA: &str = "the built-in Fashion-MNIST sample";
 
-/// Gives the shape that images have after a preprocessing.
-pub(crate) type ShapeOf<'a> = &'a dyn Fn(&Preprocess) -> Result<InputShape, DataError>;
+/// What a model will be given.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// The shape that images have after a preprocessing.
+    pub(crate) shape_of: &'a dyn Fn(&Preprocess) -> Result<InputShape, DataError>,
+    /// The labels it will be judged by.
+    pub(crate) labels: Option<&'a Dataset>,
+}
 
 impl ModelSource {
     /// The path, or the name of the embedded one.
@@ -41,9 +55,9 @@ impl ModelSource {
         }
     }
 
-    fn load(&self, shape: Option<InputShape>) -> Result<Model, Error> {
+    fn load(&self, shape: Option<InputShape>) -> anyhow::Result<Model> {
         match self {
-            ModelSource::File(path) => Model::load(path, shape),
+            ModelSource::File(path) => Ok(Model::load(path, shape)?),
             ModelSource::Embedded => {
                 let bytes = include_bytes!("../../../assets/fashion_resnet8.onnx");
                 let mut model = Model::from_bytes(EMBEDDED_NAME, bytes, shape)?;
@@ -79,33 +93,61 @@ pub(crate) fn embedded_data() -> anyhow::Result<Dataset> {
     Dataset::from_idx_bytes(EMBEDDED_DATA, &parts).context("the built-in data")
 }
 
-/// Opens a model for images of the shape that `shape_of` tells.
+/// Opens a model for what it will be given. Other labels are reported before other shapes: they mean that the data is wrong.
 pub(crate) fn open(
     source: &ModelSource,
     args: &PreprocessArgs,
-    shape_of: ShapeOf<'_>,
+    given: Given<'_>,
 ) -> anyhow::Result<Opened> {
-    let (model, shape) = match source.load(None) {
-        Err(Error::NotAClassifier {
-            what: "input shape",
-            ..
-        }) => {
-            // The file leaves height or width open: the images decide.
-            let shape = shape_of(&args.resolve(None, [None; 3])?)?;
+    let (mut model, shape) = match source.load(None) {
+        Err(error) if leaves_size_open(&error) => {
+            // The images decide.
+            let shape = (given.shape_of)(&args.resolve(None, [None; 3])?)?;
             (source.load(Some(shape))?, Some(shape))
         }
         model => (model?, None),
     };
     let preprocess = args.resolve(model.notes.preprocess.as_ref(), model.image_dims())?;
-    let found = shape_of(&preprocess)?;
-    check_shape(model.image_dims(), &preprocess, found)?;
-    match shape {
-        Some(shape) if shape != found => Ok(Opened {
-            model: source.load(Some(found))?,
-            preprocess,
-        }),
-        _ => Ok(Opened { model, preprocess }),
+    let found = (given.shape_of)(&preprocess)?;
+    if shape.is_some_and(|shape| shape != found) {
+        model = source.load(Some(found))?;
     }
+    let classes = class_count(&model, found)?;
+    if let Some(labels) = given.labels {
+        labels.check_classes(classes)?;
+    }
+    check_shape(model.image_dims(), &preprocess, found)?;
+    let assumed = !args.is_given() && model.notes.preprocess.is_none();
+    Ok(Opened {
+        model,
+        preprocess,
+        classes,
+        assumed,
+    })
+}
+
+/// Whether a model could not be opened only because its file leaves height or width open.
+pub(crate) fn leaves_size_open(error: &anyhow::Error) -> bool {
+    let open = |error: &Error| {
+        matches!(
+            error,
+            Error::NotAClassifier {
+                what: "input shape",
+                ..
+            }
+        )
+    };
+    error.downcast_ref::<Error>().is_some_and(open)
+}
+
+/// The number of scores that the model gives for an image, of shape `open` where the file does not fix it.
+fn class_count(model: &Model, open: InputShape) -> anyhow::Result<usize> {
+    let dims = model.image_dims();
+    let [a, b, c] = std::array::from_fn(|axis| dims[axis].unwrap_or(open[axis]));
+    let gray = Tensor::new([1, a, b, c], vec![0.5f32; a * b * c]);
+    Ok(Runner::new(&model.graph)?
+        .scores(gray, &mut Workspace::serial())?
+        .len())
 }
 
 /// Whether images of shape `found` fit a model of dimensions `dims`.
@@ -113,7 +155,7 @@ pub(crate) fn check_shape(
     dims: [Option<usize>; 3],
     preprocess: &Preprocess,
     found: InputShape,
-) -> Result<(), Error> {
+) -> anyhow::Result<()> {
     let fits = |shape: InputShape| (0..3).all(|i| dims[i].is_none_or(|dim| dim == shape[i]));
     if fits(found) {
         return Ok(());
@@ -123,7 +165,8 @@ pub(crate) fn check_shape(
         found,
         expected: format!("[{}]", shown.join(", ")),
         hint: shape_hint(dims, preprocess, found),
-    })
+    }
+    .into())
 }
 
 /// What to put on the command line so that images fit.

@@ -53,6 +53,11 @@ impl Terminal {
         )
     }
 
+    /// Whether warnings are not wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Whether progress bars are wanted.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
@@ -107,20 +112,35 @@ pub(crate) fn write_stdout(text: &str) {
 /// Prints an error and its causes, one line each.
 pub(crate) fn report_error(error: &anyhow::Error) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut last = String::new();
-    for (depth, cause) in error.chain().enumerate() {
-        let text = cause.to_string().replace('\n', " ");
+    let lines = without_repetition(
+        error
+            .chain()
+            .map(|cause| cause.to_string().replace('\n', " ")),
+    );
+    for (depth, text) in lines.iter().enumerate() {
         if depth == 0 {
             drop(writeln!(
                 std::io::stderr(),
                 "{} {text}",
                 paint(color, Style::Red, "error:")
             ));
-        } else if !last.ends_with(&text) {
+        } else {
             drop(writeln!(std::io::stderr(), "  because: {text}"));
         }
-        last = text;
     }
+}
+
+/// Leaves out what the next cause says again at its start, or the one before said at its end.
+fn without_repetition(causes: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = vec![];
+    for text in causes {
+        match lines.last_mut() {
+            Some(last) if text.starts_with(last.as_str()) => *last = text,
+            Some(last) if last.ends_with(&text) => {}
+            _ => lines.push(text),
+        }
+    }
+    lines
 }
 
 fn paint(color: bool, style: Style, text: &str) -> String {
@@ -135,5 +155,27 @@ fn paint(color: bool, style: Style, text: &str) -> String {
         format!("\x1b[{code}m{text}\x1b[0m")
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let check = |causes: &[&str], expected: &[&str]| {
+            let found = without_repetition(causes.iter().map(|&cause| cause.to_owned()));
+            assert_eq!(found, expected);
+        };
+        check(
+            &["a.onnx", "a.onnx: no such file"],
+            &["a.onnx: no such file"],
+        );
+        check(&["\"w\": not finite", "not finite"], &["\"w\": not finite"]);
+        check(
+            &["cannot write x", "disk full"],
+            &["cannot write x", "disk full"],
+        );
     }
 }

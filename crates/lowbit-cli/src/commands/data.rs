@@ -55,7 +55,8 @@ pub(crate) fn run(args: &DataArgs) -> anyhow::Result<()> {
         Action::Fetch { name, dir, general } => {
             let dir = dir.clone().unwrap_or_else(fetch::default_dir);
             let terminal = Terminal::new(general, None);
-            if !dir.join(name).exists() {
+            let known = fetch::SETS.iter().any(|(known, _)| known == name);
+            if known && !dir.join(name).exists() {
                 terminal.note(format_args!("fetching {name}; this takes a minute or two"));
             }
             let path = fetch_clean(name, &dir)?;

@@ -8,8 +8,8 @@ use lowbit::{Accuracy, Dataset, Drop, Evaluation, Images, Outcome, Preprocess, R
 use serde::Serialize;
 
 use crate::args::{Destination, GeneralArgs, PreprocessArgs};
-use crate::checks::{check_accuracy, class_count};
-use crate::open::{ModelSource, Opened, open};
+use crate::checks::check_accuracy;
+use crate::open::{Given, ModelSource, Opened, open};
 use crate::output;
 use crate::progress::Stage;
 use crate::table::{Align, count, prefixed, render};
@@ -97,8 +97,7 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut scores = vec![];
     for (opened, outcomes) in models.iter().zip(&outcomes) {
         let accuracy = Accuracy::of(outcomes).context("no image has a label")?;
-        let classes = class_count(&opened.model, &subset, &opened.preprocess)?;
-        check_accuracy(&terminal, &accuracy, classes, &opened.preprocess);
+        check_accuracy(&terminal, &accuracy, opened, &subset)?;
         scores.push(score(opened, accuracy));
     }
     let mut scores = scores.into_iter();
@@ -125,9 +124,12 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
     let mut models = vec![];
     for path in std::iter::once(&args.model).chain(&args.compare) {
         let source = ModelSource::File(path.clone());
-        models.push(open(&source, &args.preprocess, &|p| {
-            subset.output_shape(p)
-        })?);
+        let shape_of = |preprocess: &Preprocess| subset.output_shape(preprocess);
+        let given = Given {
+            shape_of: &shape_of,
+            labels: Some(subset.dataset()),
+        };
+        models.push(open(&source, &args.preprocess, given)?);
     }
     let said: Vec<bool> = models
         .iter()
@@ -138,6 +140,7 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
     {
         let (from, to) = if *a { (0, 1) } else { (1, 0) };
         models[to].preprocess = models[from].preprocess.clone();
+        models[to].assumed = false;
         terminal.note(format_args!(
             "{} says nothing of its preprocessing: taking that of {}",
             models[to].model.path.display(),
@@ -145,9 +148,7 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
         ));
     }
     for opened in &models {
-        let classes = class_count(&opened.model, subset, &opened.preprocess)?;
-        subset.dataset().check_classes(classes)?;
-        if !args.preprocess.is_given() && !said.contains(&true) {
+        if opened.assumed {
             terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
         }
     }
@@ -160,11 +161,8 @@ fn evaluate_all(
     subset: &Subset,
     stage: &Stage,
 ) -> anyhow::Result<Vec<Vec<Outcome>>> {
-    let runners: Result<Vec<Runner>, lowbit::Error> = models
-        .iter()
-        .map(|opened| Runner::new(&opened.model.graph))
-        .collect();
-    let runners = runners?;
+    let runner = |opened: &Opened| anyhow::Ok(Runner::new(&opened.model.graph)?);
+    let runners: Vec<Runner> = models.iter().map(runner).collect::<anyhow::Result<_>>()?;
     let images = |opened: &Opened| Images::new(subset.clone(), &opened.preprocess);
     if models
         .iter()

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use lowbit::{
-    Evaluation, Float, Images, Model, Notes, Quantized, RangeRule, Recipe, Results, Runner,
-    Seconds, Sizes, WeightRule,
+    Evaluation, Float, Images, Model, Notes, Preprocess, Quantized, RangeRule, Recipe, Results,
+    Runner, Seconds, Sizes, Subset, WeightRule,
 };
 use lowbit_ptq::Samples;
 
 use crate::args::{Destination, GeneralArgs, PreprocessArgs, Usage, read_classes};
-use crate::checks::{check_accuracy, class_count};
+use crate::checks::check_accuracy;
 use crate::commands::Verdict;
-use crate::open::{EMBEDDED_NAME, ModelSource, Opened, open};
+use crate::open::{EMBEDDED_NAME, Given, ModelSource, Opened, open};
 use crate::output;
 use crate::progress::Stage;
 use crate::terminal::Terminal;
@@ -111,15 +111,12 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
         .map_or(ModelSource::Embedded, ModelSource::File);
     let target = target(args, &source)?;
     let chosen = images::choose(&terminal, &args.images, &source)?;
-    let opened = open(&source, &args.preprocess, &|p| {
-        chosen.calibration.output_shape(p)
-    })?;
-    if !args.preprocess.is_given() && opened.model.notes.preprocess.is_none() {
+    check_labels(args, &terminal, &chosen)?;
+    let opened = open_for(&source, &args.preprocess, &chosen)?;
+    if opened.assumed {
         terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
     }
-    let classes = class_count(&opened.model, &chosen.calibration, &opened.preprocess)?;
-    check_labels(args, &terminal, &chosen, classes)?;
-    let notes = notes(args, &opened, &chosen, classes)?;
+    let notes = notes(args, &opened, &chosen)?;
     let (quantized, seconds) = quantize(&terminal, args, &opened, &chosen)?;
     let bytes = quantized.to_onnx(&notes)?;
     let mut found = evaluate(&terminal, &opened, &chosen, (quantized, seconds))?;
@@ -129,8 +126,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
     if let Some(json) = &args.json {
         output::write_json(json, &found.results)?;
     }
-    if let Some(accuracy) = &found.results.float {
-        check_accuracy(&terminal, accuracy, classes, &opened.preprocess);
+    if let (Some(accuracy), Some(subset)) = (&found.results.float, &chosen.evaluation) {
+        check_accuracy(&terminal, accuracy, &opened, subset)?;
     }
     terminal.print(&report::text(&terminal, &found, &target));
     Ok(verdict(&terminal, args, &found))
@@ -170,19 +167,33 @@ fn default_target(source: &ModelSource) -> PathBuf {
     path.with_extension(format!("{}.onnx", Recipe::NAME))
 }
 
-/// Whether the labels can judge the model, before time is spent on it.
-fn check_labels(
-    args: &QuantizeArgs,
-    terminal: &Terminal,
+/// Opens the model, checking that its classes are those of the labels, before time is spent on it.
+fn open_for(
+    source: &ModelSource,
+    args: &PreprocessArgs,
     chosen: &Chosen,
-    classes: usize,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Opened> {
+    let labels = chosen.evaluation.as_ref().map(Subset::dataset);
+    let labels = labels.filter(|dataset| dataset.labelled());
+    let shape_of = |preprocess: &Preprocess| chosen.calibration.output_shape(preprocess);
+    open(
+        source,
+        args,
+        Given {
+            shape_of: &shape_of,
+            labels,
+        },
+    )
+}
+
+/// Says what cannot be measured without labels.
+fn check_labels(args: &QuantizeArgs, terminal: &Terminal, chosen: &Chosen) -> anyhow::Result<()> {
     let Some(evaluation) = &chosen.evaluation else {
         return Ok(());
     };
     let dataset = evaluation.dataset();
     if dataset.labelled() {
-        return Ok(dataset.check_classes(classes)?);
+        return Ok(());
     }
     if args.max_drop.is_some() {
         let text = format!("--max-drop needs labels, and {} has none", dataset.name());
@@ -196,12 +207,8 @@ fn check_labels(
 }
 
 /// What the quantized file remembers.
-fn notes(
-    args: &QuantizeArgs,
-    opened: &Opened,
-    chosen: &Chosen,
-    classes: usize,
-) -> anyhow::Result<Notes> {
+fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Result<Notes> {
+    let classes = opened.classes;
     let data = chosen
         .evaluation
         .as_ref()

@@ -8,7 +8,7 @@ use lowbit_graph::Workspace;
 use lowbit_tensor::Tensor;
 
 use crate::args::{GeneralArgs, PreprocessArgs, read_classes};
-use crate::open::{ModelSource, Opened, check_shape, open};
+use crate::open::{Given, ModelSource, Opened, check_shape, open};
 use crate::table::{Align, bar, render};
 use crate::terminal::{Style, Terminal};
 
@@ -49,9 +49,15 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let terminal = Terminal::new(&args.general, None);
     let source = ModelSource::File(args.model.clone());
     let first = Image::open(&args.images[0])?;
-    let opened = open(&source, &args.preprocess, &|preprocess| {
-        preprocess.output_shape(&first.info())
-    })?;
+    let shape_of = |preprocess: &lowbit::Preprocess| preprocess.output_shape(&first.info());
+    let given = Given {
+        shape_of: &shape_of,
+        labels: None,
+    };
+    let opened = open(&source, &args.preprocess, given)?;
+    if opened.assumed {
+        terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
+    }
     let classes = match &args.classes {
         Some(path) => Some(read_classes(path)?),
         None => opened.model.notes.classes.clone(),

@@ -109,7 +109,11 @@ fn comparison(terminal: &Terminal, results: &Results, evaluated: bool) -> String
         "  top-1 changes by {points}, 95 % interval {:+.2} to {:+.2}, paired on {images} images{}\n  {agreement}\n",
         0.0 - drop.ci95[1],
         0.0 - drop.ci95[0],
-        if significant { "" } else { ": no loss shown" },
+        if significant {
+            ""
+        } else {
+            " (not significant)"
+        },
     )
 }
 
