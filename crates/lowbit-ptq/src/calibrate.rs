@@ -1,13 +1,15 @@
 //! One pass over the images: the statistics of every planned activation, in constant memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lowbit_graph::{Graph, Session, Workspace};
+use lowbit_graph::{Graph, Session, ValueId, Workspace};
 use lowbit_quant::{Histogram, QParams, QuantError, RangeRule, Statistics};
+use lowbit_tensor::Tensor;
 use rayon::prelude::*;
 
+use crate::bias_correction::correctable;
 use crate::{Plan, Progress, PtqError, Samples};
 
 /// What one pass over the images found: statistics per group of the plan.
@@ -17,6 +19,8 @@ pub struct Calibration {
     pub statistics: Vec<Statistics>,
     /// The rule they were collected for.
     pub rule: RangeRule,
+    /// Mean per channel of what each convolution and fully connected layer reads.
+    pub means: BTreeMap<ValueId, Vec<f64>>,
 }
 
 impl Calibration {
@@ -44,22 +48,38 @@ impl Calibration {
     }
 }
 
-/// Extremes of every group on one image.
-type Extremes = Vec<(f32, f32)>;
+/// What one image contributes beside its histogram.
+struct Observed {
+    /// Extremes of every group.
+    extremes: Vec<(f32, f32)>,
+    /// Channel means of what weighted layers read.
+    means: Vec<(ValueId, Vec<f64>)>,
+}
 
-/// Extremes of finished images, folded into the statistics in image order: the result is the same at any thread count.
+/// What finished images contribute, folded in image order: the result is the same at any thread count.
 struct Ordered {
     next: usize,
-    waiting: BTreeMap<usize, Extremes>,
+    waiting: BTreeMap<usize, Observed>,
     statistics: Vec<Statistics>,
+    /// Sums over images of the means.
+    means: BTreeMap<ValueId, Vec<f64>>,
 }
 
 impl Ordered {
-    fn finish(&mut self, index: usize, extremes: Extremes, rule: &RangeRule) {
-        self.waiting.insert(index, extremes);
-        while let Some(extremes) = self.waiting.remove(&self.next) {
-            for (statistics, (low, high)) in self.statistics.iter_mut().zip(extremes) {
+    fn finish(&mut self, index: usize, observed: Observed, rule: &RangeRule) {
+        self.waiting.insert(index, observed);
+        while let Some(observed) = self.waiting.remove(&self.next) {
+            for (statistics, (low, high)) in self.statistics.iter_mut().zip(observed.extremes) {
                 statistics.add_extremes(low, high, rule);
+            }
+            for (value, means) in observed.means {
+                let sums = self
+                    .means
+                    .entry(value)
+                    .or_insert_with(|| vec![0.0; means.len()]);
+                sums.iter_mut()
+                    .zip(&means)
+                    .for_each(|(sum, mean)| *sum += mean);
             }
             self.next += 1;
         }
@@ -83,17 +103,15 @@ pub fn calibrate(
     for (i, group) in plan.groups.iter().enumerate() {
         group_of[graph.index_of(group.root)] = Some(i);
     }
-    let worker = Worker {
-        session: &session,
-        samples,
-        rule,
-        group_of,
-        groups: plan.groups.len(),
-    };
+    let weighted = graph.nodes.iter().filter(|node| correctable(graph, node));
+    let averaged = weighted.filter_map(|node| node.input(0)).collect();
+    let worker =
+        Worker { session: &session, samples, rule, group_of, groups: plan.groups.len(), averaged };
     let ordered = Mutex::new(Ordered {
         next: 0,
         waiting: BTreeMap::new(),
         statistics: vec![Statistics::default(); plan.groups.len()],
+        means: BTreeMap::new(),
     });
     let next = AtomicUsize::new(0);
     let histograms: Vec<Vec<Histogram>> = (0..rayon::current_num_threads())
@@ -106,23 +124,29 @@ pub fn calibrate(
                 if index >= samples.len() {
                     return Ok(histograms);
                 }
-                let extremes = worker.image(index, &mut work, &mut histograms)?;
+                let observed = worker.image(index, &mut work, &mut histograms)?;
                 let mut ordered = ordered.lock().expect("no thread panics while it folds");
-                ordered.finish(index, extremes, &rule);
+                ordered.finish(index, observed, &rule);
                 progress(1);
             }
         })
         .collect::<Result<_, PtqError>>()?;
-    let mut statistics = ordered
+    let ordered = ordered
         .into_inner()
-        .expect("no thread panicked while it folded")
-        .statistics;
+        .expect("no thread panicked while it folded");
+    let (mut statistics, mut means) = (ordered.statistics, ordered.means);
+    let images = samples.len() as f64;
+    means.values_mut().flatten().for_each(|sum| *sum /= images);
     for part in histograms {
         for (statistics, histogram) in statistics.iter_mut().zip(&part) {
             statistics.histogram.merge(histogram);
         }
     }
-    Ok(Calibration { statistics, rule })
+    Ok(Calibration {
+        statistics,
+        rule,
+        means,
+    })
 }
 
 struct Worker<'a> {
@@ -132,6 +156,8 @@ struct Worker<'a> {
     /// Per value, the group whose root it is.
     group_of: Vec<Option<usize>>,
     groups: usize,
+    /// Values whose channel means are wanted.
+    averaged: HashSet<ValueId>,
 }
 
 impl Worker<'_> {
@@ -140,22 +166,21 @@ impl Worker<'_> {
         index: usize,
         work: &mut Workspace,
         histograms: &mut [Histogram],
-    ) -> Result<Extremes, PtqError> {
+    ) -> Result<Observed, PtqError> {
         let input = self
             .samples
             .get(index)
             .map_err(|source| PtqError::Sample { index, source })?;
         let graph = self.session.graph();
         let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); self.groups];
-        let mut bad = None;
+        let (mut bad, mut means) = (None, vec![]);
         self.session
             .run_observed(&[input], work, &mut |value, tensor| {
-                let Some(group) = self.group_of[graph.index_of(value)] else {
-                    return;
-                };
-                let Ok(values) = tensor.as_slice::<f32>() else {
-                    return;
-                };
+                let Ok(values) = tensor.as_slice::<f32>() else { return };
+                if self.averaged.contains(&value) {
+                    means.push((value, channel_means(tensor)));
+                }
+                let Some(group) = self.group_of[graph.index_of(value)] else { return };
                 let (low, high) = lowbit_graph::minmax(values);
                 if !low.is_finite() || !high.is_finite() {
                     bad.get_or_insert((value, if low.is_finite() { high } else { low }));
@@ -166,11 +191,27 @@ impl Worker<'_> {
                 }
             })?;
         match bad {
-            None => Ok(extremes),
+            None => Ok(Observed { extremes, means }),
             Some((value, found)) => Err(PtqError::Value {
                 name: graph.value_name(value).to_owned(),
                 source: QuantError::NotFinite { found },
             }),
         }
     }
+}
+
+/// The mean of each channel (axis 1) over all else.
+fn channel_means(tensor: &Tensor) -> Vec<f64> {
+    let channels = tensor.shape().get(1).copied().unwrap_or(1).max(1);
+    let plane = tensor.shape().iter().skip(2).product::<usize>().max(1);
+    let mut sums = vec![0.0; channels];
+    for (i, values) in tensor.f32s().chunks(plane).enumerate() {
+        // Short runs in f32 let the compiler use vectors; runs are summed in f64.
+        let runs = values
+            .chunks(64)
+            .map(|run| f64::from(run.iter().sum::<f32>()));
+        sums[i % channels] += runs.sum::<f64>();
+    }
+    let count = (tensor.len() / channels).max(1) as f64;
+    sums.iter().map(|sum| sum / count).collect()
 }

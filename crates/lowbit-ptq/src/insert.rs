@@ -1,14 +1,15 @@
 //! Writes the plan into the graph as QuantizeLinear and DequantizeLinear nodes: the quantized graph.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lowbit_graph::{
     Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId, quantize_bias,
 };
-use lowbit_quant::{QParams, WeightRule, channel_scales, quantize_channels};
+use lowbit_quant::{QParams, QuantError, WeightRule, channel_scales, quantize_channels};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::{Plan, PtqError};
+use crate::bias_correction::mean_shift;
+use crate::{Calibration, Plan, PtqError};
 
 /// A quantized activation.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,15 @@ pub struct Weight {
     pub input_scale: f32,
 }
 
+/// How weights and biases become codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounding {
+    /// How weight scales are chosen.
+    pub weights: WeightRule,
+    /// Whether biases take back the mean shift of the rounded weights.
+    pub bias_correction: bool,
+}
+
 /// A graph with its quantization written in.
 #[derive(Clone, Debug)]
 pub struct QuantizedGraph {
@@ -59,11 +69,12 @@ const BIAS_LIMIT: f32 = (1 << 30) as f32;
 pub fn quantize(
     graph: &Graph,
     plan: &Plan,
-    parameters: &[QParams],
-    rule: WeightRule,
+    calibration: &Calibration,
+    rounding: Rounding,
 ) -> Result<QuantizedGraph, PtqError> {
+    let parameters = calibration.parameters(graph, plan)?;
     let mut by_value: HashMap<ValueId, QParams> = HashMap::new();
-    for (group, &parameters) in plan.groups.iter().zip(parameters) {
+    for (group, &parameters) in plan.groups.iter().zip(&parameters) {
         by_value.extend(group.members.iter().map(|&member| (member, parameters)));
     }
     let mut inserter = Inserter {
@@ -74,9 +85,10 @@ pub fn quantize(
         },
         parameters: by_value,
         added: vec![],
+        means: rounding.bias_correction.then_some(&calibration.means),
     };
     for index in 0..graph.nodes.len() {
-        inserter.weights(index, rule)?;
+        inserter.weights(index, rounding.weights)?;
         inserter.constant_operands(index)?;
     }
     inserter.activations(graph);
@@ -88,13 +100,15 @@ pub fn quantize(
     Ok(quantized)
 }
 
-struct Inserter {
+struct Inserter<'a> {
+    /// Channel means for bias correction, when it is wanted.
+    means: Option<&'a BTreeMap<ValueId, Vec<f64>>>,
     quantized: QuantizedGraph,
     parameters: HashMap<ValueId, QParams>,
     added: Vec<Node>,
 }
 
-impl Inserter {
+impl Inserter<'_> {
     fn node(&mut self, name: String, op: Op, inputs: Vec<ValueId>, output: ValueId) {
         let inputs = inputs.into_iter().map(Some).collect();
         self.added.push(Node {
@@ -128,55 +142,96 @@ impl Inserter {
         let node = self.quantized.graph.nodes[index].clone();
         let axis = match &node.op {
             Op::Conv(_) => 0,
-            Op::Gemm(gemm) => usize::from(!gemm.transpose_b),
+            Op::Gemm(gemm) if gemm.alpha == 1.0 => usize::from(!gemm.transpose_b),
             _ => return Ok(()),
         };
-        let graph = &self.quantized.graph;
-        let Some(weight) = graph.constant_input(&node, 1).cloned() else {
+        let Some(weight) = self.quantized.graph.constant_input(&node, 1).cloned() else {
             return Ok(());
         };
         let Some(input) = node.input(0).and_then(|v| self.parameters.get(&v)).copied() else {
             return Ok(());
         };
-        let bias = graph.constant_input(&node, 2).cloned();
         let named = |source| PtqError::Value {
             name: node.name.clone(),
             source,
         };
         let rows = Rows::new(&weight, axis);
         let mut scales = channel_scales(&rows.values, rows.channels, rule).map_err(named)?;
-        if let Some(bias) = &bias {
-            let finite = |b: &&f32| !b.is_finite();
-            if let Some(&found) = bias.f32s().iter().find(finite) {
-                return Err(named(lowbit_quant::QuantError::NotFinite { found }));
-            }
-            for (scale, &b) in scales.iter_mut().zip(bias.f32s()) {
-                *scale = scale.max(b.abs() / (input.scale * BIAS_LIMIT));
-            }
+        let bias = self.float_bias(&node, rows.channels).map_err(named)?;
+        for (scale, b) in scales.iter_mut().zip(bias.iter().flatten()) {
+            *scale = scale.max(b.abs() / (input.scale * BIAS_LIMIT));
         }
-        let codes = rows.restore(&quantize_channels(&rows.values, &scales));
-        let codes = Tensor::new(weight.shape().clone(), codes);
-        let zeros = Tensor::vector(vec![0i8; scales.len()]);
-        let name = format!("{}_weight", node.name);
-        let operands = [codes, Tensor::vector(scales.clone()), zeros];
-        let [codes, result] = self.dequantized(&name, operands, axis as i64);
+        let codes = quantize_channels(&rows.values, &scales);
+        let bias = self.corrected(&node, bias, (&rows, &codes, &scales));
+        let operands = [
+            Tensor::new(weight.shape().clone(), rows.restore(&codes)),
+            Tensor::vector(scales.clone()),
+            Tensor::vector(vec![0i8; scales.len()]),
+        ];
+        let [codes, result] =
+            self.dequantized(&format!("{}_weight", node.name), operands, axis as i64);
         self.quantized.graph.nodes[index].inputs[1] = Some(result);
         let bias = bias.map(|bias| self.bias(index, &bias, (input.scale, &scales)));
+        let input_scale = input.scale;
+        let name = node.name;
         self.quantized.weights.push(Weight {
-            node: node.name,
+            node: name,
             codes,
             scales,
             bias,
-            input_scale: input.scale,
+            input_scale,
         });
         Ok(())
     }
 
-    fn bias(&mut self, index: usize, bias: &Tensor, (input, weights): (f32, &[f32])) -> ValueId {
+    /// The node's bias as one float per output channel; `None` when it has none, or one of another form.
+    fn float_bias(&self, node: &Node, channels: usize) -> Result<Option<Vec<f32>>, QuantError> {
+        let Some(bias) = self.quantized.graph.constant_input(node, 2) else {
+            return Ok(None);
+        };
+        let values = bias.f32s();
+        if let Some(&found) = values.iter().find(|b| !b.is_finite()) {
+            return Err(QuantError::NotFinite { found });
+        }
+        let scaled = matches!(&node.op, Op::Gemm(gemm) if gemm.beta != 1.0);
+        let row = values.len() == channels && bias.shape().last() == Some(&channels);
+        Ok((row && !scaled).then(|| values.to_vec()))
+    }
+
+    /// The bias less the mean shift that rounding the weights causes, where that is wanted and known.
+    fn corrected(
+        &self,
+        node: &Node,
+        bias: Option<Vec<f32>>,
+        (rows, codes, scales): (&Rows, &[i8], &[f32]),
+    ) -> Option<Vec<f32>> {
+        let means = self
+            .means
+            .zip(node.input(0))
+            .and_then(|(means, input)| means.get(&input));
+        let Some(means) = means else { return bias };
+        if bias.is_none() && node.input(2).is_some() {
+            return None;
+        }
+        let per_channel = (codes.len() / rows.channels.max(1)).max(1);
+        let pairs = codes.iter().zip(&rows.values).enumerate();
+        let error: Vec<f32> = pairs
+            .map(|(i, (&q, w))| f32::from(q) * scales[i / per_channel] - w)
+            .collect();
+        let shift = mean_shift(&node.op, &error, rows.channels, means);
+        let bias = bias.unwrap_or_else(|| vec![0.0; rows.channels]);
+        Some(
+            bias.iter()
+                .zip(shift)
+                .map(|(b, shift)| (f64::from(*b) - shift) as f32)
+                .collect(),
+        )
+    }
+
+    fn bias(&mut self, index: usize, bias: &[f32], (input, weights): (f32, &[f32])) -> ValueId {
         let name = format!("{}_bias", self.quantized.graph.nodes[index].name);
         let scales: Vec<f32> = weights.iter().map(|weight| input * weight).collect();
         let codes: Vec<i32> = bias
-            .f32s()
             .iter()
             .zip(&scales)
             .map(|(&b, &s)| quantize_bias(b, s))
@@ -184,7 +239,9 @@ impl Inserter {
         let zeros = Tensor::vector(vec![0i32; scales.len()]);
         let operands = [Tensor::vector(codes), Tensor::vector(scales), zeros];
         let [codes, result] = self.dequantized(&name, operands, 0);
-        self.quantized.graph.nodes[index].inputs[2] = Some(result);
+        let inputs = &mut self.quantized.graph.nodes[index].inputs;
+        inputs.resize(inputs.len().max(3), None);
+        inputs[2] = Some(result);
         codes
     }
 

@@ -3,6 +3,7 @@
 //! Knows graphs and quantizer mathematics, but neither files nor data sets: images come through [`Samples`], progress goes out
 //! through a callback.
 
+mod bias_correction;
 mod calibrate;
 mod error;
 mod insert;
@@ -12,7 +13,7 @@ mod samples;
 
 pub use calibrate::{Calibration, calibrate};
 pub use error::PtqError;
-pub use insert::{QuantizedGraph, Site, Weight, quantize};
+pub use insert::{QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
 pub use plan::{Group, Plan};
 pub use samples::{Progress, Samples};

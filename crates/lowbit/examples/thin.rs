@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     eprintln!("load {:?}", t.elapsed());
     let t = Instant::now();
     let rule = RangeRule::parse(&a[3])?; let weights = WeightRule::parse(&a[4])?;
-    let recipe = Recipe { activations: rule, weights, ..Recipe::default() };
+    let recipe = Recipe { activations: rule, weights, bias_correction: std::env::var("BC").is_ok() };
     let c = float.calibrate(&calib, &recipe, &|_| {})?;
     eprintln!("calibrate {:?}", t.elapsed());
     let t = Instant::now();
@@ -25,6 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     eprintln!("quantize {:?}", t.elapsed());
     for p in &q.placements { if let lowbit_graph::passes::Runs::Float(r) = &p.runs { eprintln!("float: {} {} {r}", p.op, p.node); } }
     q.export("/tmp/w/out.onnx".as_ref())?;
+    if std::env::var("ERR").is_ok() {
+        let sub = Images::new(calib.subset().first(64), &pre);
+        for e in q.layer_errors(&sub, &|_| {})? { println!("{:40} {:.2} dB cos {:.5} shift {:.4}", q.float.model.graph.value_name(e.value), e.sqnr_db, e.cosine, e.mean_shift.iter().map(|x| x.abs()).fold(0.0, f64::max)); }
+    }
     let t = Instant::now();
     let (f, i) = (Runner::new(&q.float.model.graph)?, Runner::new(&q.integer)?);
     let o = evaluate(&[&f], &eval, &|_| {})?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use lowbit_graph::Graph;
 use lowbit_graph::passes::{Placement, lower_qdq};
 use lowbit_ptq::{
-    Calibration, LayerError, Plan, Progress, QuantizedGraph, Samples, calibrate, layer_errors,
+    Calibration, LayerError, Plan, Progress, QuantizedGraph, Rounding, Samples, calibrate, layer_errors,
     quantize,
 };
 
@@ -65,7 +65,7 @@ impl Float {
     /// # Errors
     /// `Ptq` when an image cannot be read or the model does not run on it.
     pub fn calibrate(
-        self,
+        mut self,
         images: &Images,
         recipe: &Recipe,
         progress: Progress<'_>,
@@ -83,8 +83,11 @@ impl Calibrated {
     /// `Ptq` when a weight or range is not finite.
     pub fn quantize(self, images: &Images, progress: Progress<'_>) -> Result<Quantized, Error> {
         let graph = &self.float.model.graph;
-        let parameters = self.calibration.parameters(graph, &self.float.plan)?;
-        let quantized = quantize(graph, &self.float.plan, &parameters, self.recipe.weights)?;
+        let rounding = Rounding {
+            weights: self.recipe.weights,
+            bias_correction: self.recipe.bias_correction,
+        };
+        let quantized = quantize(graph, &self.float.plan, &self.calibration, rounding)?;
         let (integer, placements) = lower_qdq(&quantized.graph)?;
         let _ = (images, progress);
         Ok(Quantized { float: self.float, quantized, integer, placements, recipe: self.recipe })
