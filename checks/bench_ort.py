@@ -1,0 +1,236 @@
+"""Measures lowbit beside onnxruntime in one interleaved run: float throughput, and the cost of quantizing.
+
+    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [float] [quantize] [memory]
+
+Prints Markdown. `float`: images a second, medians of alternating blocks of about 0.4 s, with the quartiles. `quantize`:
+wall time and peak memory of calibrating, quantizing and writing, each in a process of its own; onnxruntime's time leaves
+its imports and its own preprocessing of the model out, lowbit's is that of the whole process. `memory`: lowbit's peak
+for 200 and for 10,000 images. `--bench` is the example binary `ort_bench` (built by cargo when not given).
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from models import MODELS, REPO, Model
+from run import print_table
+
+BY_NAME = {model.name: model for model in MODELS}
+FLOAT_MODELS = ["resnet20", "mobilenetv1", "efficientnet-lite0", "open-nsfw"]
+QUANTIZE = {"resnet20": 512, "efficientnet-lite0": 200}
+OURS = ["min-max", "moving-average", "percentile", "mse", "kl"]
+THEIRS = ["MinMax", "Percentile", "Entropy"]
+BLOCK_S = 0.4
+
+
+def build() -> Path:
+    command = ["cargo", "build", "--release", "-q", "-p", "lowbit", "--example", "ort_bench", "--message-format=json"]
+    built = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout
+    return Path([path for line in built.splitlines() if (path := json.loads(line).get("executable"))][-1])
+
+
+class Ours:
+    """A process that runs the float model on request."""
+
+    def __init__(self, bench: Path, model: Model, batch: int, threads: int, how: str):
+        command = [bench, "float", model.path, str(batch), str(threads), "x".join(map(str, model.shape)), how]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def seconds(self, rounds: int) -> float:
+        self.process.stdin.write(f"{rounds}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Theirs:
+    """An onnxruntime session."""
+
+    def __init__(self, model: Model, batch: int, threads: int):
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self.session = ort.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+        inputs = np.random.default_rng(7).normal(size=(batch, *model.shape)).astype(np.float32)
+        self.feed = {self.session.get_inputs()[0].name: inputs}
+
+    def seconds(self, rounds: int) -> float:
+        start = time.perf_counter()
+        for _ in range(rounds):
+            self.session.run(None, self.feed)
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        self.session = None
+
+
+def interleaved(runners: list, blocks: int) -> list[list[float]]:
+    """Seconds a round of each runner, in `blocks` alternating blocks."""
+    rounds = []
+    for runner in runners:
+        runner.seconds(2)
+        rounds.append(max(1, round(BLOCK_S / (runner.seconds(3) / 3))))
+    found = [[] for _ in runners]
+    for _ in range(blocks):
+        for i, runner in enumerate(runners):
+            time.sleep(0.03)  # the other's spinning threads go to sleep
+            found[i].append(runner.seconds(rounds[i]) / rounds[i])
+    return found
+
+
+def spread(rates: list[float]) -> str:
+    low, middle, high = statistics.quantiles(rates, n=4)
+    digits = 0 if middle >= 100 else 1
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def float_throughput(bench: Path, blocks: int) -> None:
+    rows = []
+    for name in FLOAT_MODELS:
+        model = BY_NAME[name]
+        for batch in (1, 32):
+            for threads in (1, 2):
+                runners = [Ours(bench, model, batch, threads, "whole"), Theirs(model, batch, threads)]
+                if batch > 1 and threads > 1:
+                    runners.append(Ours(bench, model, batch, threads, "images"))
+                rates = [[batch / s for s in seconds] for seconds in interleaved(runners, blocks)]
+                for runner in runners:
+                    runner.close()
+                ratio = statistics.median(rates[0]) / statistics.median(rates[1])
+                images = spread(rates[2]) if len(rates) > 2 else ""
+                rows.append([name, str(batch), str(threads), spread(rates[0]), spread(rates[1]), f"{ratio:.2f}", images])
+                print(f"{rows[-1]}", file=sys.stderr)
+    print_table("float, images a second: median (quartiles)",
+                ["model", "batch", "threads", "lowbit", "onnxruntime", "ratio", "lowbit, an image a thread"], rows)
+
+
+def measure(command: list) -> tuple[float, float, str]:
+    """Wall seconds, peak megabytes and output of a process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{command} failed")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024, output
+
+
+def ours_quantize(bench: Path, model: Model, images: int, rule: str, work: Path) -> tuple[float, float]:
+    (work / "preprocess.toml").write_text(model.preprocess)
+    command = [bench, "quantize", model.path, work / "ours.onnx", model.data, work / "preprocess.toml", images, rule,
+               "max-abs"]
+    return measure(command)[:2]
+
+
+def theirs_quantize(model: Model, images: int, method: str, work: Path) -> tuple[float, float]:
+    _, peak, output = measure([sys.executable, __file__, "--ort", model.name, method, images, work])
+    return float(output.split()[-1]), peak
+
+
+def quantize_cost(bench: Path, repeat: int) -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, images in QUANTIZE.items():
+            model, work = BY_NAME[name], Path(folder)
+            jobs = [("lowbit", rule, ours_quantize, (bench,)) for rule in OURS]
+            jobs += [("onnxruntime", method, theirs_quantize, ()) for method in THEIRS]
+            found = [[] for _ in jobs]
+            for _ in range(repeat):
+                for i, (_, rule, job, first) in enumerate(jobs):
+                    found[i].append(job(*first, model, images, rule, work))
+            for (who, rule, _, _), runs in zip(jobs, found):
+                seconds = [run[0] for run in runs]
+                middle, peak = statistics.median(seconds), max(run[1] for run in runs)
+                rows.append([name, str(images), who, rule, f"{middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
+                             f"{peak:.0f}"])
+                print(f"{rows[-1]}", file=sys.stderr)
+    print_table(f"calibrating and quantizing, {repeat} runs each",
+                ["model", "images", "tool", "ranges", "seconds: median (least to most)", "peak MB"], rows)
+
+
+def memory(bench: Path) -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for rule in OURS:
+            peaks = [ours_quantize(bench, BY_NAME["resnet20"], n, rule, Path(folder))[1] for n in (200, 10_000)]
+            rows.append([rule, *(f"{peak:.0f}" for peak in peaks)])
+    print_table("lowbit, ResNet-20, peak MB", ["ranges", "200 images", "10,000 images"], rows)
+
+
+def ort_job(name: str, method: str, images: int, work: Path) -> None:
+    """The onnxruntime side, in this process; prints the seconds."""
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
+    from onnxruntime.quantization import quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = BY_NAME[name]
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.inputs = read_images(model, images)
+
+        def get_next(self):
+            found = next(self.inputs, None)
+            return None if found is None else {"input": found}
+
+    quant_pre_process(str(model.path), str(work / "pre.onnx"), skip_symbolic_shape=True)
+    start = time.perf_counter()
+    quantize_static(str(work / "pre.onnx"), str(work / "theirs.onnx"), Reader(), quant_format=QuantFormat.QDQ,
+                    per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                    calibrate_method=CalibrationMethod[method])
+    print(time.perf_counter() - start)
+
+
+def read_images(model: Model, images: int):
+    """The same images as lowbit reads, one at a time."""
+    import tomllib
+
+    from PIL import Image
+    settings = tomllib.loads(model.preprocess)
+    mean, std = (np.float32(settings.get(key, [default])).reshape(-1, 1, 1) for key, default in (("mean", 0), ("std", 1)))
+    scale = np.float32(settings.get("scale", 255))
+    if model.small:
+        raw = np.fromfile(model.data / "data_batch_1.bin", np.uint8).reshape(-1, 3073)[:images, 1:]
+        pixels = (row.reshape(3, 32, 32) for row in raw)
+    else:
+        names = [line.split(",")[0] for line in model.data.read_text().splitlines()[1:images + 1]]
+        opened = (Image.open(model.data.parent / name).convert("RGB") for name in names)
+        pixels = (np.asarray(image.resize(model.shape[:0:-1], Image.BICUBIC)).transpose(2, 0, 1) for image in opened)
+    return (((image.astype(np.float32) / scale - mean) / std)[None] for image in pixels)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--ort"]:
+        return ort_job(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", []], metavar="PART")
+    parser.add_argument("--bench", type=Path, help="the example binary ort_bench")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each quantization")
+    parser.add_argument("--blocks", type=int, default=9, help="blocks of each throughput")
+    args = parser.parse_args()
+    bench, parts = args.bench or build(), args.parts or ["float", "quantize", "memory"]
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor())
+    print(f"{cpu}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
+    if "float" in parts:
+        float_throughput(bench, args.blocks)
+    if "quantize" in parts:
+        quantize_cost(bench, args.repeat)
+    if "memory" in parts:
+        memory(bench)
+
+
+if __name__ == "__main__":
+    main()
