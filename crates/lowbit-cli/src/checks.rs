@@ -34,7 +34,7 @@ pub(crate) fn check_accuracy(
     }
     match better_flags(&opened.model, subset, &opened.preprocess)? {
         Some((flags, from, to)) => terminal.warn(format_args!(
-            "with `{flags}` float top-1 is {to:.0} % instead of {from:.0} % (on {} images)",
+            "with `{flags}` top-1 is {to:.0} % instead of {from:.0} % (on {} images)",
             TRIED_IMAGES.min(subset.len())
         )),
         None if near_chance => terminal.warn(

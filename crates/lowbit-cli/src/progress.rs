@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::terminal::Terminal;
 
-const TEMPLATE: &str = "{prefix:>12} [{bar:30}] {pos}/{len} {per_sec}, {eta} left";
+const TEMPLATE: &str = "{prefix:>12} [{bar:30}] {pos}/{len} images, {rate}, {eta} left";
 
 /// A stage under way. Dropping it removes the bar.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Stage {
         };
         let style = ProgressStyle::with_template(TEMPLATE).expect("a template of known keys");
         let bar = ProgressBar::with_draw_target(Some(total as u64), target)
-            .with_style(style.progress_chars("=> "))
+            .with_style(style.with_key("rate", write_rate).progress_chars("=> "))
             .with_prefix(name);
         bar.tick();
         Stage {
@@ -54,4 +54,16 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Images per second to three digits.
+fn write_rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let rate = state.per_sec();
+    let decimals = if rate < 10.0 {
+        2
+    } else {
+        usize::from(rate < 100.0)
+    };
+    // Nothing can be done about a line that cannot be formatted.
+    drop(write!(out, "{rate:.decimals$}/s"));
 }

@@ -1,6 +1,6 @@
 //! Which images calibrate and which evaluate: never the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lowbit::{Dataset, Split, Subset};
@@ -76,6 +76,10 @@ pub(crate) fn choose(
 ) -> anyhow::Result<Chosen> {
     let chosen = match (&args.data, &args.calib, &args.eval) {
         (Some(data), ..) => of_one(terminal, args, &Dataset::open(data)?)?,
+        // One folder named twice is a set to divide: the same images must not do both.
+        (None, Some(calib), Some(eval)) if same_path(calib, eval) => {
+            of_one(terminal, args, &Dataset::open(calib)?)?
+        }
         (None, Some(calib), Some(eval)) => {
             let pool = Dataset::open(calib)?.calibration();
             let evaluation = Dataset::open(eval)?.evaluation();
@@ -115,6 +119,10 @@ pub(crate) fn choose(
     })
 }
 
+fn same_path(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Both stages' images from one set: by its splits, else by dividing it.
 fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::Result<Chosen> {
     let wanted = args.calib_images as usize;
@@ -151,7 +159,7 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
         .filter(|&position| !is_taken[position])
         .collect();
     terminal.note(format_args!(
-        "{} has no train and test splits: {} images, {}, calibrate and the other {} evaluate",
+        "{} has no train and test splits: {} images, {}, calibrate, the other {} are for evaluation",
         dataset.name(),
         count(taken.len() as u64),
         if args.seed.is_some() {
