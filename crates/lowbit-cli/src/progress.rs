@@ -65,5 +65,5 @@ fn write_rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
         usize::from(rate < 100.0)
     };
     // Nothing can be done about a line that cannot be formatted.
-    drop(write!(out, "{rate:.decimals$}/s"));
+    let _ = write!(out, "{rate:.decimals$}/s");
 }

@@ -1,5 +1,7 @@
 //! The binary as a user meets it: exit codes, what is printed where, and files whole or absent.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
