@@ -45,6 +45,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 3 finished but --max-drop was exceeded, 130 interrupted.";
 
 fn main() -> ExitCode {
+    report_panics();
     interrupt::install();
     match commands::run(Cli::parse().command) {
         Ok(Verdict::Reached) => ExitCode::SUCCESS,
@@ -54,4 +55,18 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
+}
+
+/// Makes a panic, which is a mistake of ours, read as an error and exit with 1; with RUST_BACKTRACE set, it stays as it is.
+fn report_panics() {
+    if std::env::var_os("RUST_BACKTRACE").is_some() {
+        return;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        terminal::report_error(&anyhow::anyhow!(
+            "a mistake in lowbit, please report it: {}",
+            panic.to_string().replace('\n', " ")
+        ));
+        std::process::exit(1);
+    }));
 }

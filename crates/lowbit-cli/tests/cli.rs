@@ -401,6 +401,43 @@ fn unlabelled_and_unsplit_sets_are_handled() {
 }
 
 #[test]
+fn run_names_the_classes() {
+    let dir = TempDir::new().unwrap();
+    check_in(&dir, &fast(&["-q"]), 0, &[], &[]);
+    let image = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../lowbit-data/tests/goldens/rgb.png"
+    );
+    let model = "fashion_resnet8.int8.onnx";
+    let all = ["run", model, image, "--resize", "28x28", "-k", "10"];
+    check_in(&dir, &all, 0, &["Ankle boot", "Bag", " %"], &[]);
+    let output = lowbit(
+        &dir,
+        &["run", model, image, image, "--resize", "28x28", "-k", "1"],
+    );
+    assert_eq!(
+        text(&output.stdout).lines().count(),
+        4,
+        "a name and a class for each"
+    );
+    check_in(
+        &dir,
+        &["run", model, image],
+        1,
+        &[],
+        &["add --resize 28x28"],
+    );
+    std::fs::write(dir.path().join("names"), "a\nb\n").unwrap();
+    check_in(
+        &dir,
+        &fast(&["--classes", "names"]),
+        1,
+        &[],
+        &["2 class names, expected 10"],
+    );
+}
+
+#[test]
 fn completions_complete() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         check(&["completions", shell], 0, &["quantize"], &[]);
