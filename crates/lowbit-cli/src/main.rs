@@ -35,11 +35,11 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  lowbit quantize                                 try it: a small built-in model and data, no files needed
+  lowbit quantize                              try it: a small built-in model and data
   lowbit quantize net.onnx --data cifar10/ --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
-  lowbit eval net.int8.onnx --data cifar10/       the quantized file remembers its preprocessing
-  lowbit inspect net.int8.onnx --target ort       what would run as integers in onnxruntime, and what not
-  lowbit run net.int8.onnx cat.jpg                top-5 classes
+  lowbit eval net.int8.onnx --data cifar10/    the file remembers its preprocessing
+  lowbit inspect net.int8.onnx --target ort    what runs as integers in onnxruntime
+  lowbit run net.int8.onnx cat.jpg             top-5 classes
 
 `lowbit COMMAND --help` explains each command.
 Exit codes: 0 done, 1 failed, 2 usage, 3 finished but --max-drop was exceeded, 130 interrupted.";

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         TargetName::Lowbit => Target::Lowbit,
         TargetName::Ort => Target::Ort,
     };
-    let inspection = lowbit::inspect(&model, shape, target)?;
+    let inspection = lowbit::inspect(&model, target)?;
     terminal.print(&report(&terminal, args, &inspection));
     args.json
         .as_ref()

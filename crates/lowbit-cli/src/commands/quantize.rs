@@ -62,12 +62,13 @@ pub(crate) struct QuantizeArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  lowbit quantize                                       a built-in model and data, to see how it goes
-  lowbit quantize net.onnx --data cifar10/              calibrates on the train split, evaluates on the test split
+  lowbit quantize                                  a built-in model and data, to see how it goes
+  lowbit quantize net.onnx --data cifar10/         calibrates on train, evaluates on test images
   lowbit quantize net.onnx --data photos.csv --resize 256 --crop 224 \\
-      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225  a set without splits is divided in two
+      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+                                                   a set without splits is divided
   lowbit quantize net.onnx --calib some/ --eval val/ --max-drop 1% --json results.json
-  lowbit quantize net.onnx --calib some/ --no-eval      without labels
+  lowbit quantize net.onnx --calib some/ --no-eval   without labels
 
 The preprocessing is kept in the quantized model: `lowbit eval` and `lowbit run` need no flags for it.";
 
