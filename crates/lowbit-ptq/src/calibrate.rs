@@ -36,9 +36,8 @@ impl Calibration {
                     name: graph.value_name(group.root).to_owned(),
                     source,
                 };
-                let (mut low, mut high) = statistics.range(&self.rule).map_err(named)?;
-                low = low.max(group.limits.0);
-                high = high.min(group.limits.1).max(low);
+                let (mut low, mut high) =
+                    statistics.range(&self.rule, group.limits).map_err(named)?;
                 for &value in &group.includes {
                     (low, high) = (low.min(value), high.max(value));
                 }

@@ -10,6 +10,9 @@ const MANTISSA_SHIFT: u32 = 23 - 9;
 /// Octave number of f32 values below 2^-64: they count as zero.
 const LOWEST_EXPONENT: usize = 127 - 64;
 
+/// Lower edge, upper edge, count.
+pub(crate) type Bin = (f64, f64, u64);
+
 /// Counts of values by relative magnitude.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
@@ -72,7 +75,7 @@ impl Histogram {
 
     /// The bins that hold anything, in ascending order of value: (lower edge, upper edge, count). Zero is a bin of its own.
     #[must_use]
-    pub fn bins(&self) -> Vec<(f64, f64, u64)> {
+    pub(crate) fn bins(&self) -> Vec<Bin> {
         let mut bins = Vec::new();
         let edge = |octave: usize, bin: usize| {
             let bits = (octave as u64) << 23 | (bin as u64) << MANTISSA_SHIFT;
@@ -101,5 +104,13 @@ impl Histogram {
             }
         }
         bins
+    }
+
+    /// As [`Histogram::bins`], with values beyond `limits` counted at the limit.
+    #[must_use]
+    pub(crate) fn bins_within(&self, limits: (f32, f32)) -> Vec<Bin> {
+        let (low, high) = (f64::from(limits.0), f64::from(limits.1));
+        let clip = |x: f64| x.max(low).min(high);
+        self.bins().into_iter().map(|(from, to, count)| (clip(from), clip(to), count)).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::histogram::Bin;
 use crate::{Histogram, QuantError};
 
 /// How the range of an activation is chosen.
@@ -111,23 +112,26 @@ impl Statistics {
         }
     }
 
-    /// The clipping range by `rule`.
+    /// The clipping range by `rule`. Beyond `limits` all readers saturate: values there count as values at the limit, so no
+    /// rule spends range on them.
     ///
     /// # Errors
     /// `NoSamples` when nothing was observed.
-    pub fn range(&self, rule: &RangeRule) -> Result<(f32, f32), QuantError> {
+    pub fn range(&self, rule: &RangeRule, limits: (f32, f32)) -> Result<(f32, f32), QuantError> {
         if self.min > self.max {
             return Err(QuantError::NoSamples);
         }
-        let extremes = (self.min, self.max);
+        let clip = |x: f32| x.max(limits.0).min(limits.1);
+        let extremes = (clip(self.min), clip(self.max));
+        let bins = || self.histogram.bins_within(limits);
         Ok(match rule {
             RangeRule::MinMax => extremes,
-            RangeRule::MovingAverage { .. } => self.average.unwrap_or(extremes),
-            RangeRule::Percentile { percent } => {
-                within(percentile(&self.histogram, *percent), extremes)
+            RangeRule::MovingAverage { .. } => {
+                self.average.map_or(extremes, |(low, high)| (clip(low), clip(high)))
             }
-            RangeRule::Mse => within(mse(&self.histogram, extremes), extremes),
-            RangeRule::Kl => within(kl(&self.histogram, extremes), extremes),
+            RangeRule::Percentile { percent } => within(percentile(&bins(), *percent), extremes),
+            RangeRule::Mse => within(mse(&bins(), extremes), extremes),
+            RangeRule::Kl => within(kl(&bins(), extremes), extremes),
         })
     }
 }
@@ -138,12 +142,11 @@ fn within(range: (f64, f64), extremes: (f32, f32)) -> (f32, f32) {
     (cut(range.0), cut(range.1))
 }
 
-fn percentile(histogram: &Histogram, percent: f64) -> (f64, f64) {
-    let bins = histogram.bins();
+fn percentile(bins: &[Bin], percent: f64) -> (f64, f64) {
     let total: u64 = bins.iter().map(|b| b.2).sum();
     let tail = total as f64 * (100.0 - percent) / 200.0;
     // Position inside the bin where the tail ends, taking the bin as uniform.
-    let cut = |bins: &mut dyn Iterator<Item = (f64, f64, u64)>| {
+    let cut = |bins: &mut dyn Iterator<Item = Bin>| {
         let mut below = 0.0;
         for (from, to, count) in bins {
             if below + count as f64 > tail {
@@ -166,12 +169,11 @@ fn percentile(histogram: &Histogram, percent: f64) -> (f64, f64) {
 /// With step s, a value inside costs s²/12 (rounding noise; exact zeros cost nothing), one outside its squared distance to
 /// the nearer end. Prefix sums make a candidate cost O(1); the ends are improved in turn until neither moves, which finds the
 /// optimum where one end is pinned at zero (after ReLU) and a coordinate-wise one elsewhere.
-fn mse(histogram: &Histogram, extremes: (f32, f32)) -> (f64, f64) {
-    let bins = histogram.bins();
+fn mse(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
     if bins.is_empty() {
         return (f64::from(extremes.0), f64::from(extremes.1));
     }
-    let sums = Moments::of(&bins);
+    let sums = Moments::of(bins);
     let mut lows: Vec<f64> = bins.iter().map(|b| b.0).filter(|&x| x < 0.0).collect();
     lows.push(0.0);
     let mut highs: Vec<f64> = bins.iter().map(|b| b.1).filter(|&x| x > 0.0).collect();
@@ -213,7 +215,7 @@ struct Moments {
 }
 
 impl Moments {
-    fn of(bins: &[(f64, f64, u64)]) -> Moments {
+    fn of(bins: &[Bin]) -> Moments {
         let mut below = vec![[0.0; 3]];
         let mut sums = [0.0; 3];
         let centers: Vec<f64> = bins.iter().map(|b| f64::midpoint(b.0, b.1)).collect();
@@ -250,91 +252,92 @@ impl Moments {
     }
 }
 
-/// Bins of the linear histogram that the divergence is computed on, as in TensorRT.
+/// Equal bins that the divergence is computed on, as in TensorRT.
 const KL_BINS: usize = 2048;
-/// Quantized levels the reference distribution is merged into.
-const KL_LEVELS: usize = 128;
 
-/// Least Kullback-Leibler divergence over symmetric clips of |x|; the range keeps the signs that were seen.
-fn kl(histogram: &Histogram, extremes: (f32, f32)) -> (f64, f64) {
-    let limit = f64::from(extremes.0.abs().max(extremes.1.abs()));
+/// Least Kullback-Leibler divergence over clips.
+///
+/// The distribution is laid out in 2048 equal bins over the range that was seen. A candidate keeps `end` bins of it and merges
+/// them into 256 levels; what lies beyond is added to the outermost bins kept. A distribution of one sign keeps the end at
+/// zero, one of two signs is clipped symmetrically. Exact zeros are left out: every range represents them, and after ReLU
+/// they would drown the rest.
+fn kl(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
+    let (low, high) = (f64::from(extremes.0).min(0.0), f64::from(extremes.1).max(0.0));
+    let limit = high.max(-low);
     if limit == 0.0 {
         return (0.0, 0.0);
     }
-    let linear = linear_magnitudes(histogram, limit);
-    let mut best = (f64::INFINITY, KL_BINS);
-    for end in (KL_LEVELS..=KL_BINS).step_by(8) {
-        let divergence = divergence(&linear, end);
+    let signed = low < 0.0 && high > 0.0;
+    let linear = linear_bins(bins, if signed { -limit } else { low }, if signed { limit } else { high });
+    // Distance of a bin from zero grows with its index when `ends` counts from the zero end.
+    let oriented: Vec<f64> = if high == 0.0 { linear.into_iter().rev().collect() } else { linear };
+    let mut best = (f64::INFINITY, 1.0);
+    let half = if signed { KL_BINS / 2 } else { KL_BINS };
+    let fewest = if signed { KL_LEVELS / 2 } else { KL_LEVELS };
+    for end in (fewest..=half).step_by(4) {
+        let kept = if signed { half - end..half + end } else { 0..end };
+        let divergence = divergence(&oriented, kept);
         if divergence < best.0 {
-            best = (divergence, end);
+            best = (divergence, end as f64 / half as f64);
         }
     }
-    let clip = limit * best.1 as f64 / KL_BINS as f64;
-    (
-        f64::from(extremes.0).max(-clip),
-        f64::from(extremes.1).min(clip),
-    )
+    (low.max(-limit * best.1), high.min(limit * best.1))
 }
 
-/// Spreads the bins' counts over `KL_BINS` equal bins of |x| in [0, limit]. Zeros are left out: they cost nothing in any range,
-/// and after ReLU they would drown the rest.
-fn linear_magnitudes(histogram: &Histogram, limit: f64) -> Vec<f64> {
+/// Levels the kept bins are merged into: those of an 8-bit quantizer.
+const KL_LEVELS: usize = 256;
+
+/// Spreads the counts over `KL_BINS` equal bins of [from, to], exact zeros left out.
+fn linear_bins(bins: &[Bin], from: f64, to: f64) -> Vec<f64> {
     let mut linear = vec![0.0; KL_BINS];
-    let per_unit = KL_BINS as f64 / limit;
-    for (from, to, count) in histogram.bins() {
-        let (a, b) = (
-            from.abs().min(to.abs()) * per_unit,
-            from.abs().max(to.abs()) * per_unit,
-        );
-        if b <= a {
+    let per_unit = KL_BINS as f64 / (to - from);
+    for &(low, high, count) in bins.iter().filter(|bin| bin.0 != 0.0 || bin.1 != 0.0) {
+        let (a, b) = ((low - from) * per_unit, (high - from) * per_unit);
+        let first = (a.max(0.0) as usize).min(KL_BINS - 1);
+        if b - a < 1e-9 {
+            linear[first] += count as f64;
             continue;
         }
         let density = count as f64 / (b - a);
-        for (i, cell) in linear
-            .iter_mut()
-            .enumerate()
-            .skip(a as usize)
-            .take((b - a) as usize + 2)
-        {
-            let overlap = (b.min(i as f64 + 1.0) - a.max(i as f64)).max(0.0);
-            *cell += density * overlap;
+        for (i, cell) in linear.iter_mut().enumerate().skip(first).take((b - a) as usize + 2) {
+            *cell += density * (b.min(i as f64 + 1.0) - a.max(i as f64)).max(0.0);
         }
     }
     linear
 }
 
-/// Divergence of the first `end` bins, everything beyond added to the last one, from their 128-level quantization.
-fn divergence(linear: &[f64], end: usize) -> f64 {
-    let outliers: f64 = linear[end..].iter().sum();
-    let total: f64 = linear.iter().sum();
-    let inside = total - outliers;
-    if inside <= 0.0 {
-        return f64::INFINITY;
-    }
+/// Divergence of the `kept` bins, with all outliers added to the outermost ones, from their 256-level quantization, which
+/// does not know the outliers: so it grows with what is clipped as well as with what is merged.
+fn divergence(linear: &[f64], kept: std::ops::Range<usize>) -> f64 {
+    let below: f64 = linear[..kept.start].iter().sum();
+    let above: f64 = linear[kept.end..].iter().sum();
+    let inside: f64 = linear[kept.clone()].iter().sum();
+    let total = below + inside + above;
+    let count = kept.len();
     let mut sum = 0.0;
     for level in 0..KL_LEVELS {
-        let cells = level * end / KL_LEVELS..(level + 1) * end / KL_LEVELS;
+        let cells =
+            kept.start + level * count / KL_LEVELS..kept.start + (level + 1) * count / KL_LEVELS;
         let mass: f64 = linear[cells.clone()].iter().sum();
         let used = linear[cells.clone()].iter().filter(|&&c| c > 0.0).count();
-        if used == 0 {
-            continue;
-        }
-        let q = mass / used as f64 / inside;
         for i in cells {
             let mut p = linear[i];
-            if i == end - 1 {
-                p += outliers;
+            if i == kept.start {
+                p += below;
             }
-            if p > 0.0 {
-                let p = p / total;
-                // A level that only outliers fill has q = 0: the divergence is infinite there.
-                sum += if q > 0.0 {
-                    p * (p / q).ln()
-                } else {
-                    return f64::INFINITY;
-                };
+            if i + 1 == kept.end {
+                p += above;
             }
+            if p <= 0.0 {
+                continue;
+            }
+            // Outliers may land in a bin that held nothing: a vanishing q there, as smoothing would give.
+            let q = if linear[i] > 0.0 { mass / used as f64 / inside } else { KL_SMOOTHING };
+            sum += p / total * (p / total / q).ln();
         }
     }
     sum
 }
+
+/// Probability of a bin that the quantized distribution leaves empty.
+const KL_SMOOTHING: f64 = 1e-9;

@@ -5,7 +5,7 @@
 //!     for every number read from stdin, runs that many batches and prints the seconds: the batch as a whole, or its
 //!     images on as many threads, as lowbit evaluates
 //! ort_bench quantize MODEL OUT.onnx DATA PREPROCESS.toml IMAGES RANGES WEIGHTS
-//!     calibrates, quantizes and exports
+//!     calibrates, quantizes, exports and prints its peak memory in kilobytes
 //! ```
 
 use std::error::Error;
@@ -58,10 +58,19 @@ fn main() -> Result<()> {
             let quantized = float
                 .calibrate(&images, &recipe, &|_| {})?
                 .quantize(&images, &|_| {})?;
-            Ok(quantized.export(out.as_ref())?)
+            quantized.export(out.as_ref())?;
+            print_peak()
         }
         _ => Err("usage: see the head of this example".into()),
     }
+}
+
+/// What Linux says of this process. (The parent's rusage would count the parent's memory before exec.)
+fn print_peak() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.and_then(|rest| rest.split_whitespace().next());
+    Ok(writeln!(std::io::stdout(), "{}", kilobytes.unwrap_or("0"))?)
 }
 
 fn float(

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use lowbit_graph::passes::{Runs, trace};
+use lowbit_graph::passes::{Placement, Runs, Trace, trace};
 use lowbit_graph::{Graph, Node, Op};
 use lowbit_tensor::Tensor;
 use serde::Serialize;
 
-use crate::{Error, InputShape, Model};
+use crate::{Error, Model};
 
 /// Where a model would run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +62,155 @@ pub struct Inspection {
     pub quantized: bool,
 }
 
-/// Looks at a model as it would run on `target`. `shape` is that of one image where the file leaves it open.
+/// Looks at a model as it would run on `target`.
 ///
 /// # Errors
-/// `Graph` when the model does not run on an image of that shape.
-pub fn inspect(
-    model: &Model,
-    shape: Option<InputShape>,
-    target: Target,
-) -> Result<Inspection, Error> {
-    let _ = (model, shape, target);
-    let _: Option<(HashMap<u8, Node>, Graph, Op, Tensor, Runs)> = None;
-    let _ = trace;
-    unimplemented!("inspect")
+/// `Graph` when the model does not run.
+pub fn inspect(model: &Model, target: Target) -> Result<Inspection, Error> {
+    let graph = &model.graph;
+    let traced = trace(graph, &[Tensor::full(model.input_shape.to_vec(), 0.5f32)])?;
+    let placed: HashMap<&str, &Placement> =
+        model.placements.iter().flatten().map(|p| (p.node.as_str(), p)).collect();
+    let mut nodes: Vec<NodeReport> = vec![];
+    for node in &graph.nodes {
+        let verdict = match (model.is_quantized(), placed.get(node.name.as_str())) {
+            (false, _) => Verdict::float(node.op.name(), "the model is float".into()),
+            (true, Some(placement)) => Verdict::of(placement, target),
+            (true, None) => Verdict::border(node),
+        };
+        let shape = traced.shape(node.output()).map_or(vec![], |s| s.to_vec());
+        let [parameters, bits] = weights(graph, node);
+        nodes.push(NodeReport {
+            name: node.name.clone(),
+            op: placed.get(node.name.as_str()).map_or(node.op.name(), |p| p.op).to_owned(),
+            shape,
+            parameters,
+            macs: macs(graph, node, &traced),
+            bits_w: u32::try_from(bits).ok().filter(|&bits| bits > 0),
+            integer: verdict.integer,
+            runs_as: verdict.runs_as,
+            reason: verdict.reason,
+            fix: verdict.fix,
+        });
+    }
+    let output = graph.outputs.first().and_then(|&v| traced.shape(v)).map_or(vec![], |s| s.to_vec());
+    Ok(Inspection {
+        parameters: nodes.iter().map(|n| n.parameters).sum(),
+        macs: nodes.iter().map(|n| n.macs).sum(),
+        nodes,
+        input: model.input_shape.to_vec(),
+        output,
+        size_bytes: model.size_bytes,
+        quantized: model.is_quantized(),
+    })
+}
+
+/// How one node runs.
+struct Verdict {
+    integer: bool,
+    runs_as: String,
+    reason: Option<String>,
+    fix: Option<String>,
+}
+
+impl Verdict {
+    fn integer(runs_as: &str) -> Verdict {
+        Verdict { integer: true, runs_as: runs_as.to_owned(), reason: None, fix: None }
+    }
+
+    fn float(op: &str, reason: String) -> Verdict {
+        let fix = fix(op, &reason).map(str::to_owned);
+        Verdict { integer: false, runs_as: format!("float {op}"), reason: Some(reason), fix }
+    }
+
+    /// QuantizeLinear and DequantizeLinear where floats enter and leave.
+    fn border(node: &Node) -> Verdict {
+        match node.op {
+            Op::QuantizeLinear(_) | Op::DequantizeLinear(_) => Verdict::integer(node.op.name()),
+            _ => Verdict::float(node.op.name(), "its operands are not quantized".into()),
+        }
+    }
+
+    fn of(placement: &Placement, target: Target) -> Verdict {
+        match (&placement.runs, target) {
+            (Runs::Integer(name), _) => Verdict::integer(name),
+            (Runs::Codes, Target::Lowbit) => Verdict::integer(placement.op),
+            (Runs::Codes, Target::Ort) if ORT_MOVES_CODES.contains(&placement.op) => {
+                Verdict::integer(placement.op)
+            }
+            (Runs::Codes, Target::Ort) => Verdict::float(
+                placement.op,
+                format!("onnxruntime has no rule for {} between quantizers", placement.op),
+            ),
+            (Runs::Float(reason), _) => Verdict::float(placement.op, reason.clone()),
+        }
+    }
+}
+
+/// Data movement that onnxruntime 1.31 does on codes when scale and zero point stay the same.
+const ORT_MOVES_CODES: &[&str] = &[
+    "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split",
+    "Expand", "Identity",
+];
+
+/// What to do about a reason: (operator, start of the reason, advice); an empty operator is any.
+const FIXES: &[(&str, &str, &str)] = &[
+    ("", "the model is float", "quantize it: lowbit quantize"),
+    ("Pad", "onnxruntime has no rule", "only moves data, so the cost is small; lowbit pads codes"),
+    ("", "the result's range", "choose the result's range inside the activation's"),
+    ("", "the bias scale", "set the bias scale to input scale x weight scale"),
+    ("", "the bias is", "store the bias as int32 at input scale x weight scale"),
+    ("", "its result", "put a QuantizeLinear, and nothing else, behind its result"),
+    ("", "its input and its result have different", "give both sides the same scale and zero point"),
+    ("", "operands of", "use uint8 (or int8) for all activations"),
+    ("", "the weight's scales", "let the scales run along the output channels"),
+    ("HardSwish", "", "no integer form in onnxruntime: Relu or Clip(0, 6) has one"),
+    ("HardSigmoid", "", "no integer form in onnxruntime: Sigmoid has one"),
+    ("Gelu", "", "no integer form in onnxruntime: Relu has one"),
+    ("Relu", "no integer form", "place it behind the Conv, Gemm or Add it belongs to"),
+    ("Clip", "no integer form", "place it behind the Conv, Gemm or Add it belongs to"),
+    ("Softmax", "", "runs once per image on the class scores: leave it"),
+    ("", "input", "put a DequantizeLinear in front of it"),
+];
+
+fn fix(op: &str, reason: &str) -> Option<&'static str> {
+    let fits = |row: &&(&str, &str, &str)| {
+        (row.0.is_empty() || row.0 == op) && reason.starts_with(row.1)
+    };
+    FIXES.iter().find(fits).map(|row| row.2)
+}
+
+/// Elements of a node's weight and bias, and bits of the weight; zeros where it has none.
+fn weights(graph: &Graph, node: &Node) -> [u64; 2] {
+    let (weight, bias) = match node.op {
+        Op::Conv(_) | Op::Gemm(_) | Op::ConvInteger(_) => (1, 2),
+        Op::QLinearConv(_) => (3, 8),
+        Op::QGemm(_) => (3, 6),
+        Op::MatMul | Op::MatMulInteger => (1, usize::MAX),
+        Op::QLinearMatMul => (3, usize::MAX),
+        _ => return [0, 0],
+    };
+    let constant = |index: usize| graph.constant_input(node, index);
+    let Some(weight) = constant(weight) else { return [0, 0] };
+    let elements = weight.len() + constant(bias).map_or(0, |bias| bias.len());
+    [elements as u64, weight.dtype().bits() as u64]
+}
+
+/// Multiply-accumulates of a node for one image.
+pub(crate) fn macs(graph: &Graph, node: &Node, traced: &Trace) -> u64 {
+    let shape = |index: usize| {
+        let value = node.input(index)?;
+        let constant = graph.constant(value).map(|t| t.shape().clone());
+        constant.or_else(|| traced.shape(value).cloned())
+    };
+    let result = traced.shape(node.output()).map_or(0, |s| s.numel());
+    let per_result = match node.op {
+        Op::Conv(_) | Op::ConvInteger(_) => shape(1).map(|w| w[1..].iter().product()),
+        Op::QLinearConv(_) => shape(3).map(|w| w[1..].iter().product()),
+        Op::Gemm(_) | Op::MatMul | Op::MatMulInteger | Op::QGemm(_) | Op::QLinearMatMul => {
+            shape(0).and_then(|a| a.last().copied())
+        }
+        _ => None,
+    };
+    per_result.map_or(0, |n: usize| (n * result) as u64)
 }

@@ -68,6 +68,8 @@ pub struct Model {
     pub placements: Option<Vec<Placement>>,
     /// What the file says about itself.
     pub notes: Notes,
+    /// Shape of one image as a batch of one.
+    pub input_shape: [usize; 4],
     /// Bytes of the file and its external data.
     pub size_bytes: u64,
 }
@@ -103,6 +105,8 @@ impl Model {
     ) -> Result<Model, Error> {
         let notes = Notes::of(&imported);
         let example = example(&imported, shape)?;
+        let shape = example.shape();
+        let input_shape = [shape[0], shape[1], shape[2], shape[3]];
         let canonical = passes::canonicalize(&imported, &[example])?;
         let quantized = canonical.nodes.iter().any(|node| is_quantized(&node.op));
         let (graph, placements) = if quantized {
@@ -111,7 +115,9 @@ impl Model {
         } else {
             (canonical, None)
         };
-        Ok(Model { path, imported, graph, placements, notes, size_bytes })
+        Ok(Model {
+            input_shape,
+            path, imported, graph, placements, notes, size_bytes })
     }
 
     /// Whether the model holds quantized operators.
@@ -136,9 +142,7 @@ impl Model {
 
 fn is_quantized(op: &Op) -> bool {
     let name = op.name();
-    name.contains("QuantizeLinear") || name.contains("QuantizeLinear") || name.starts_with('Q')
-        || name.ends_with("Integer")
-        || name.contains("Dequantize")
+    name.contains("quantize") || name.contains("Quantize") || name.starts_with('Q') || name.ends_with("Integer")
 }
 
 /// One gray image, from which passes learn shapes.

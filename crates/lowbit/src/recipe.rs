@@ -23,9 +23,9 @@ impl Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Recipe {
-            activations: RangeRule::MinMax,
+            activations: RangeRule::Mse,
             weights: WeightRule::MaxAbs,
-            bias_correction: false,
+            bias_correction: true,
         }
     }
 }

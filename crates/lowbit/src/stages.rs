@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use lowbit_graph::Graph;
-use lowbit_graph::passes::{Placement, lower_qdq};
+use lowbit_graph::passes::{Placement, lower_qdq, trace};
 use lowbit_ptq::{
     Calibration, LayerError, Plan, Progress, QuantizedGraph, Rounding, Samples, calibrate, layer_errors,
     quantize,
 };
 
-use crate::{Error, Images, InputShape, Model, Notes, Recipe, write_atomically};
+use lowbit_tensor::Tensor;
+
+use crate::inspect::macs;
+use crate::{Error, Images, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
 
 /// A float classifier in canonical form, with the decision what to quantize in it.
 #[derive(Clone, Debug)]
@@ -65,7 +68,7 @@ impl Float {
     /// # Errors
     /// `Ptq` when an image cannot be read or the model does not run on it.
     pub fn calibrate(
-        mut self,
+        self,
         images: &Images,
         recipe: &Recipe,
         progress: Progress<'_>,
@@ -106,6 +109,34 @@ impl Quantized {
     ) -> Result<Vec<LayerError>, Error> {
         let float = &self.float.model.graph;
         Ok(layer_errors(float, &self.quantized, &self.integer, images, progress)?)
+    }
+
+    /// The layers with weights, in graph order, with the errors that [`Quantized::layer_errors`] found.
+    ///
+    /// # Errors
+    /// `Graph` when the float model does not run.
+    pub fn layers(&self, errors: &[LayerError]) -> Result<Vec<LayerResult>, Error> {
+        let model = &self.float.model;
+        let traced = trace(&model.graph, &[Tensor::full(model.input_shape.to_vec(), 0.5f32)])?;
+        let mut layers = vec![];
+        for node in &model.graph.nodes {
+            let weight = self.quantized.weights.iter().find(|w| w.node == node.name);
+            let Some(weight) = weight else { continue };
+            let error = errors.iter().find(|error| error.value == node.output());
+            let codes = self.quantized.graph.constant(weight.codes).map_or(0, |c| c.size_bytes());
+            let beside = weight.scales.len() * if weight.bias.is_some() { 8 } else { 4 };
+            layers.push(LayerResult {
+                name: node.name.clone(),
+                op: node.op.name().to_owned(),
+                bits_w: Some(8),
+                bits_a: Some(8),
+                sqnr_db: error.map(|e| e.sqnr_db).filter(|db| db.is_finite()),
+                cosine: error.map(|e| e.cosine),
+                macs: macs(&model.graph, node, &traced),
+                bytes: (codes + beside) as u64,
+            });
+        }
+        Ok(layers)
     }
 
     /// The ONNX file, with notes.
