@@ -124,17 +124,12 @@ struct Base {
 }
 
 impl PreprocessArgs {
-    /// Whether the command line says anything about preprocessing.
-    pub(crate) fn is_given(&self) -> bool {
+    /// Whether the command line says which values the model reads; sizes and layouts are checked, values cannot be.
+    pub(crate) fn says_values(&self) -> bool {
         self.preprocess.is_some()
             || self.scale.is_some()
             || self.mean.is_some()
             || self.std.is_some()
-            || self.resize.is_some()
-            || self.filter.is_some()
-            || self.crop.is_some()
-            || self.channels.is_some()
-            || self.layout.is_some()
     }
 
     /// The preprocessing for a model of image dimensions `dims`: flags, over the file, over the model's own notes, over what

@@ -18,7 +18,7 @@ pub(crate) struct Opened {
     pub(crate) preprocess: Preprocess,
     /// The number of classes.
     pub(crate) classes: usize,
-    /// Whether neither the command line nor the model said how to preprocess.
+    /// Whether neither the command line nor the model said which values the model reads.
     pub(crate) assumed: bool,
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn open(
         labels.check_classes(classes)?;
     }
     check_shape(model.image_dims(), &preprocess, found)?;
-    let assumed = !args.is_given() && model.notes.preprocess.is_none();
+    let assumed = !args.says_values() && model.notes.preprocess.is_none();
     Ok(Opened {
         model,
         preprocess,

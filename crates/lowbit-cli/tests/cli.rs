@@ -499,3 +499,35 @@ mod linux {
         assert!(files(&dir).is_empty());
     }
 }
+
+#[test]
+fn inspect_shows_what_runs_as_integers() {
+    let dir = TempDir::new().unwrap();
+    check_in(&dir, &fast(&["-q"]), 0, &[], &[]);
+    let model = "fashion_resnet8.int8.onnx";
+    let found = [
+        "quantized",
+        "Conv",
+        "8 bits",
+        "parameters",
+        "multiply-accumulates",
+    ];
+    check_in(&dir, &["inspect", model], 0, &found, &[]);
+    check_in(
+        &dir,
+        &["inspect", model, "--target", "ort", "--json", "i"],
+        0,
+        &["onnxruntime"],
+        &[],
+    );
+    let inspection = json(&dir, "i");
+    assert_eq!(inspection["input"], serde_json::json!([1, 1, 28, 28]));
+    assert!(inspection["nodes"][0]["op"].is_string());
+    check_in(
+        &dir,
+        &["inspect", "no.onnx"],
+        1,
+        &[],
+        &["error: no.onnx: No such file"],
+    );
+}

@@ -135,7 +135,7 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
         .iter()
         .map(|m| m.model.notes.preprocess.is_some())
         .collect();
-    if let ([a, b], false) = (said.as_slice(), args.preprocess.is_given())
+    if let ([a, b], false) = (said.as_slice(), args.preprocess.says_values())
         && a != b
     {
         let (from, to) = if *a { (0, 1) } else { (1, 0) };

@@ -169,14 +169,34 @@ fn fallbacks(terminal: &Terminal, target: TargetName, inspection: &Inspection) -
         "\n  {} of {total} nodes run in float in {place}:\n",
         float.len()
     );
-    for node in float {
+    for group in alike(&float) {
+        let node = group[0];
+        let more = match group.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
         let reason = node.reason.as_deref().unwrap_or("no integer form");
-        text += &format!("  - {} ({}): {reason}\n", node.name, node.op);
+        text += &format!("  - {} \"{}\"{more}: {reason}\n", node.op, node.name);
         if let Some(fix) = &node.fix {
             text += &format!("    {} {fix}\n", terminal.paint(Style::Green, "fix:"));
         }
     }
     text
+}
+
+/// Groups nodes of one operator that are float for one reason, in order of their first.
+fn alike<'a>(nodes: &[&'a NodeReport]) -> Vec<Vec<&'a NodeReport>> {
+    let mut groups: Vec<Vec<&NodeReport>> = vec![];
+    for &node in nodes {
+        let like = |group: &&mut Vec<&NodeReport>| {
+            (&group[0].op, &group[0].reason) == (&node.op, &node.reason)
+        };
+        match groups.iter_mut().find(like) {
+            Some(group) => group.push(node),
+            None => groups.push(vec![node]),
+        }
+    }
+    groups
 }
 
 fn dims(shape: &[usize]) -> String {

@@ -37,12 +37,12 @@ pub(crate) struct QuantizeArgs {
     /// How quantization is written into the file
     #[arg(long, value_enum, default_value = "qdq")]
     format: Format,
-    /// How activation ranges are chosen: min-max, moving-average, percentile, mse, kl
-    #[arg(long, value_name = "NAME", default_value = "min-max", value_parser = RangeRule::parse)]
-    observer: RangeRule,
-    /// How weight scales are chosen: max-abs, mse
-    #[arg(long, value_name = "NAME", default_value = "max-abs", value_parser = WeightRule::parse)]
-    weights: WeightRule,
+    /// How activation ranges are chosen: min-max, moving-average, percentile, mse, kl [default: the recipe's, mse]
+    #[arg(long, value_name = "NAME", value_parser = RangeRule::parse)]
+    observer: Option<RangeRule>,
+    /// How weight scales are chosen: max-abs, mse [default: the recipe's, max-abs]
+    #[arg(long, value_name = "NAME", value_parser = WeightRule::parse)]
+    weights: Option<WeightRule>,
     /// Exit with 3 if top-1 drops by more than this many points: 1% or 1
     #[arg(long, value_name = "X%", value_parser = parse_points)]
     max_drop: Option<f64>,
@@ -246,12 +246,13 @@ fn quantize(
     opened: &Opened,
     chosen: &Chosen,
 ) -> anyhow::Result<(Quantized, Seconds)> {
+    let recipe = match args.recipe {
+        RecipeName::Int8 => Recipe::default(),
+    };
     let recipe = Recipe {
-        activations: args.observer,
-        weights: args.weights,
-        ..match args.recipe {
-            RecipeName::Int8 => Recipe::default(),
-        }
+        activations: args.observer.unwrap_or(recipe.activations),
+        weights: args.weights.unwrap_or(recipe.weights),
+        ..recipe
     };
     let float = Float::new(opened.model.clone())?;
     let images = Images::new(chosen.calibration.clone(), &opened.preprocess);
@@ -321,7 +322,7 @@ fn evaluate(
             float: model.size_bytes,
             quantized: 0,
         },
-        layers: layers(&quantized, &errors),
+        layers: quantized.layers(&errors)?,
         seconds,
     };
     Ok(Found {
@@ -350,26 +351,4 @@ fn verdict(terminal: &Terminal, args: &QuantizeArgs, found: &Found) -> Verdict {
         ));
     }
     Verdict::Reached
-}
-
-/// The layers with weights and their errors.
-fn layers(quantized: &Quantized, errors: &[lowbit_ptq::LayerError]) -> Vec<lowbit::LayerResult> {
-    let graph = &quantized.float.model.graph;
-    let of = |weight: &lowbit_ptq::Weight| {
-        let node = graph.nodes.iter().find(|node| node.name == weight.node)?;
-        let error = errors
-            .iter()
-            .find(|error| node.outputs.contains(&Some(error.value)));
-        Some(lowbit::LayerResult {
-            name: node.name.clone(),
-            op: node.op.name().to_owned(),
-            bits_w: Some(8),
-            bits_a: Some(8),
-            sqnr_db: error.map(|error| error.sqnr_db).filter(|db| db.is_finite()),
-            cosine: error.map(|error| error.cosine),
-            macs: 0,
-            bytes: 0,
-        })
-    };
-    quantized.quantized.weights.iter().filter_map(of).collect()
 }
