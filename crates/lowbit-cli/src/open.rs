@@ -44,6 +44,8 @@ pub(crate) struct Given<'a> {
     pub(crate) shape_of: &'a dyn Fn(&Preprocess) -> Result<InputShape, DataError>,
     /// The labels it will be judged by.
     pub(crate) labels: Option<&'a Dataset>,
+    /// The preprocessing of a model without notes, where a related model has some.
+    pub(crate) related: Option<&'a Preprocess>,
 }
 
 impl ModelSource {
@@ -102,12 +104,14 @@ pub(crate) fn open(
     let (mut model, shape) = match source.load(None) {
         Err(error) if leaves_size_open(&error) => {
             // The images decide.
-            let shape = (given.shape_of)(&args.resolve(None, [None; 3])?)?;
+            let shape = (given.shape_of)(&args.resolve(given.related, [None; 3])?)?;
             (source.load(Some(shape))?, Some(shape))
         }
         model => (model?, None),
     };
-    let preprocess = args.resolve(model.notes.preprocess.as_ref(), model.image_dims())?;
+    let notes = model.notes.preprocess.as_ref().or(given.related);
+    let assumed = !args.says_values() && notes.is_none();
+    let preprocess = args.resolve(notes, model.image_dims())?;
     let found = (given.shape_of)(&preprocess)?;
     if shape.is_some_and(|shape| shape != found) {
         model = source.load(Some(found))?;
@@ -117,7 +121,6 @@ pub(crate) fn open(
         labels.check_classes(classes)?;
     }
     check_shape(model.image_dims(), &preprocess, found)?;
-    let assumed = !args.says_values() && model.notes.preprocess.is_none();
     Ok(Opened {
         model,
         preprocess,

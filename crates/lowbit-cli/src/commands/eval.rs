@@ -119,37 +119,44 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
         .map_or(Ok(()), |to| output::write_json(to, &report))
 }
 
-/// Opens the model, and the other if there is one. A model without notes takes the other's when no flag says anything.
+/// Opens the model, and the other if there is one. A model without notes takes the other's.
 fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Result<Vec<Opened>> {
-    let mut models = vec![];
-    for path in std::iter::once(&args.model).chain(&args.compare) {
-        let source = ModelSource::File(path.clone());
-        let shape_of = |preprocess: &Preprocess| subset.output_shape(preprocess);
+    let shape_of = |preprocess: &Preprocess| subset.output_shape(preprocess);
+    let labels = Some(subset.dataset());
+    let open_with = |path: &Path, related: Option<&Preprocess>| {
         let given = Given {
             shape_of: &shape_of,
-            labels: Some(subset.dataset()),
+            labels,
+            related,
         };
-        models.push(open(&source, &args.preprocess, given)?);
-    }
-    let said: Vec<bool> = models
-        .iter()
-        .map(|m| m.model.notes.preprocess.is_some())
-        .collect();
-    if let ([a, b], false) = (said.as_slice(), args.preprocess.says_values())
-        && a != b
-    {
-        let (from, to) = if *a { (0, 1) } else { (1, 0) };
-        models[to].preprocess = models[from].preprocess.clone();
-        models[to].assumed = false;
-        terminal.note(format_args!(
-            "{} says nothing of its preprocessing: taking that of {}",
-            models[to].model.path.display(),
-            models[from].model.path.display()
-        ));
+        open(
+            &ModelSource::File(path.to_path_buf()),
+            &args.preprocess,
+            given,
+        )
+    };
+    let own_notes = |opened: &Opened| opened.model.notes.preprocess.clone();
+    let other = args
+        .compare
+        .as_ref()
+        .map(|path| (path, open_with(path, None)));
+    let notes = other
+        .as_ref()
+        .and_then(|(_, other)| own_notes(other.as_ref().ok()?));
+    let mut models = vec![open_with(&args.model, notes.as_ref())?];
+    match other {
+        None => {}
+        Some((_, Ok(other))) if own_notes(&other).is_some() => models.push(other),
+        Some((path, _)) => models.push(open_with(path, own_notes(&models[0]).as_ref())?),
     }
     for opened in &models {
+        let path = opened.model.path.display();
         if opened.assumed {
             terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
+        } else if own_notes(opened).is_none() && !args.preprocess.says_values() {
+            terminal.note(format_args!(
+                "{path} is preprocessed as the other model says"
+            ));
         }
     }
     Ok(models)

@@ -183,6 +183,7 @@ fn open_for(
         Given {
             shape_of: &shape_of,
             labels,
+            related: None,
         },
     )
 }

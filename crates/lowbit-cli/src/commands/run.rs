@@ -53,6 +53,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let given = Given {
         shape_of: &shape_of,
         labels: None,
+        related: None,
     };
     let opened = open(&source, &args.preprocess, given)?;
     if opened.assumed {
