@@ -1,6 +1,6 @@
 """Measures lowbit beside onnxruntime in one interleaved run: float throughput, and the cost of quantizing.
 
-    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [float] [quantize] [memory]
+    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [float] [quantize] [memory]
 
 Prints Markdown. `float`: images a second, medians of alternating blocks of about 0.4 s, with the quartiles. `quantize`:
 wall time and peak memory of calibrating, quantizing and writing, each in a process of its own; onnxruntime's time leaves
@@ -116,36 +116,33 @@ def float_throughput(bench: Path, blocks: int) -> None:
                 ["model", "batch", "threads", "lowbit", "onnxruntime", "ratio", "lowbit, an image a thread"], rows)
 
 
-def measure(command: list) -> tuple[float, float, str]:
-    """Wall seconds, peak megabytes and output of a process."""
+def measure(command: list) -> tuple[float, list[str]]:
+    """Wall seconds of a process, and the words it prints last."""
     start = time.perf_counter()
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{command} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024, output
+    output = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True).stdout
+    return time.perf_counter() - start, output.splitlines()[-1].split()
 
 
 def ours_quantize(bench: Path, model: Model, images: int, rule: str, work: Path) -> tuple[float, float]:
     (work / "preprocess.toml").write_text(model.preprocess)
     command = [bench, "quantize", model.path, work / "ours.onnx", model.data, work / "preprocess.toml", images, rule,
                "max-abs"]
-    return measure(command)[:2]
+    seconds, words = measure(command)
+    return seconds, float(words[0]) / 1024
 
 
 def theirs_quantize(model: Model, images: int, method: str, work: Path) -> tuple[float, float]:
-    _, peak, output = measure([sys.executable, __file__, "--ort", model.name, method, images, work])
-    return float(output.split()[-1]), peak
+    _, words = measure([sys.executable, __file__, "--ort", model.name, method, images, work])
+    return float(words[0]), float(words[1]) / 1024
 
 
-def quantize_cost(bench: Path, repeat: int) -> None:
+def quantize_cost(bench: Path, repeat: int, only: list[str]) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, images in QUANTIZE.items():
             model, work = BY_NAME[name], Path(folder)
-            jobs = [("lowbit", rule, ours_quantize, (bench,)) for rule in OURS]
-            jobs += [("onnxruntime", method, theirs_quantize, ()) for method in THEIRS]
+            jobs = [("lowbit", rule, ours_quantize, (bench,)) for rule in OURS if rule in only]
+            jobs += [("onnxruntime", method, theirs_quantize, ()) for method in THEIRS if method in only]
             found = [[] for _ in jobs]
             for _ in range(repeat):
                 for i, (_, rule, job, first) in enumerate(jobs):
@@ -170,7 +167,7 @@ def memory(bench: Path) -> None:
 
 
 def ort_job(name: str, method: str, images: int, work: Path) -> None:
-    """The onnxruntime side, in this process; prints the seconds."""
+    """The onnxruntime side, in this process; prints seconds and peak kilobytes."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -190,7 +187,9 @@ def ort_job(name: str, method: str, images: int, work: Path) -> None:
     quantize_static(str(work / "pre.onnx"), str(work / "theirs.onnx"), Reader(), quant_format=QuantFormat.QDQ,
                     per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                     calibrate_method=CalibrationMethod[method])
-    print(time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    status = Path("/proc/self/status").read_text()
+    print(seconds, next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
 
 
 def read_images(model: Model, images: int):
@@ -217,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", []], metavar="PART")
     parser.add_argument("--bench", type=Path, help="the example binary ort_bench")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[*OURS, *THEIRS], help="ranges to measure")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each quantization")
     parser.add_argument("--blocks", type=int, default=9, help="blocks of each throughput")
     args = parser.parse_args()
@@ -227,7 +227,7 @@ def main() -> None:
     if "float" in parts:
         float_throughput(bench, args.blocks)
     if "quantize" in parts:
-        quantize_cost(bench, args.repeat)
+        quantize_cost(bench, args.repeat, args.only)
     if "memory" in parts:
         memory(bench)
 

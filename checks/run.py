@@ -1,6 +1,7 @@
 """Compares lowbit with onnxruntime: the float engine, the exported integer models, and what of them runs as integers.
 
-    python checks/run.py [--images N] [--large N] [--dump PATH] [--keep DIR] [--only MODEL,...] [CHECK ...]
+    python checks/run.py [--images N] [--large N] [--ranges RULE] [--weights RULE] [--only MODEL,...] [--keep DIR]
+                         [--dump PATH] [--lowbit PATH] [CHECK ...]
 
 CHECK is any of `float`, `integer`, `optimized`, `prediction`; all of them by default. `--dump` is the example binary
 `ort_dump` (built by cargo when not given). The exit code is 1 when a check fails.
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,15 @@ FLOAT_MOVES = {"Pad"}
 RENAMED = {"FusedConv": "Conv", "FusedGemm": "Gemm", "NhwcMaxPool": "MaxPool"}
 DECOMPOSED = {"HardSwish": ["HardSigmoid", "Mul"]}
 CHECKS = ["float", "integer", "optimized", "prediction"]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The Rust side."""
+
+    dump: Path  # the example binary ort_dump
+    lowbit: Path | None  # the command-line tool
+    rules: tuple[str, str]  # ranges of activations, scales of weights
 
 
 class Failures(list):
@@ -77,14 +88,14 @@ def run(dump: Path, *args) -> None:
         raise RuntimeError(f"ort_dump {args[0]}: {done.stderr.strip()}")
 
 
-def prepare(model: Model, dump: Path, work: Path, images: int) -> None:
+def prepare(model: Model, tools: Tools, work: Path, images: int) -> None:
     """Has lowbit quantize the model and run both forms of it on real images."""
     (work / "preprocess.toml").write_text(model.preprocess)
-    run(dump, "quantize", model.path, work, model.data, work / "preprocess.toml", model.calibration, images, "mse",
-        "max-abs")
+    run(tools.dump, "quantize", model.path, work, model.data, work / "preprocess.toml", model.calibration, images,
+        *tools.rules)
 
 
-def check_float(model: Model, dump: Path, work: Path, failures: Failures) -> list[str]:
+def check_float(model: Model, tools: Tools, work: Path, failures: Failures) -> list[str]:
     runner, cells = session(model.path), []
     random = np.random.default_rng(7)
     for batch in (1, 3):
@@ -92,7 +103,7 @@ def check_float(model: Model, dump: Path, work: Path, failures: Failures) -> lis
         folder.mkdir(exist_ok=True)
         inputs = random.normal(size=(batch, *model.shape)).astype(np.float32)
         np.save(folder / "in_random.npy", inputs)
-        run(dump, "float", model.path, folder)
+        run(tools.dump, "float", model.path, folder)
         ours = np.load(folder / "out_random.npy").reshape(batch, -1)
         cells.append(relative(ours, outputs(runner, inputs, batch)))
     inputs = np.load(work / "inputs.npy")
@@ -101,7 +112,7 @@ def check_float(model: Model, dump: Path, work: Path, failures: Failures) -> lis
     return [f"{cell:.1e}" for cell in cells] + [str(len(inputs))]
 
 
-def check_integer(model: Model, dump: Path, work: Path, failures: Failures) -> list[str]:
+def check_integer(model: Model, _tools: Tools, work: Path, failures: Failures) -> list[str]:
     path = work / "quantized.onnx"
     onnx.checker.check_model(onnx.load(path), full_check=True)
     theirs, ours = outputs(session(path), np.load(work / "inputs.npy")), np.load(work / "integer.npy")
@@ -142,7 +153,7 @@ def left_in_float(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return [node for node in graph.node if node.op_type in INTEGER_OPS and node.input[0] not in codes]
 
 
-def check_optimized(model: Model, _dump: Path, work: Path, failures: Failures) -> list[str]:
+def check_optimized(model: Model, _tools: Tools, work: Path, failures: Failures) -> list[str]:
     graph = optimized_graph(work)
     left = left_in_float(graph)
     named = ", ".join(f"{node.op_type} {node.name}" for node in left)
@@ -166,6 +177,25 @@ def predicted(work: Path) -> collections.Counter:
     return counts
 
 
+def inspected(model: Model, lowbit: Path, work: Path) -> collections.Counter:
+    """As `predicted`, from what `lowbit inspect --target ort` tells its user."""
+    command = [lowbit, "inspect", work / "quantized.onnx", "--target", "ort", "--input", "x".join(map(str, model.shape)),
+               "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"lowbit inspect: {done.stderr.strip()}")
+    counts = collections.Counter()
+    for node in json.loads(done.stdout)["nodes"]:
+        if node["op"] in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        if not node["integer"]:
+            for part in DECOMPOSED.get(node["op"], [node["op"]]):
+                counts[part, "float"] += 1
+        elif node["runs_as"].startswith("Q") or node["op"] in MOVES:
+            counts[node["runs_as"] if node["runs_as"].startswith("Q") else node["op"], "codes"] += 1
+    return counts
+
+
 def found(graph: onnx.GraphProto) -> collections.Counter:
     counts = collections.Counter()
     codes = coded_values(graph)
@@ -177,10 +207,11 @@ def found(graph: onnx.GraphProto) -> collections.Counter:
     return counts
 
 
-def check_prediction(model: Model, _dump: Path, work: Path, failures: Failures) -> list[str]:
+def check_prediction(model: Model, tools: Tools, work: Path, failures: Failures) -> list[str]:
     """Whether as many nodes of each operator run on codes, and in float, as lowbit says. Movements that onnxruntime adds
     or removes around its own layouts do not count: only those that stay in float do."""
-    ours, theirs = predicted(work), found(optimized_graph(work))
+    ours = inspected(model, tools.lowbit, work) if tools.lowbit else predicted(work)
+    theirs = found(optimized_graph(work))
     ignored = [key for key in ours | theirs if key[0] in MOVES and key[1] == "codes"]
     keys = sorted(set(ours | theirs) - set(ignored) - {("Transpose", "float")})
     differ = [f"{op} on {kind}: predicted {ours[op, kind]}, found {theirs[op, kind]}"
@@ -220,6 +251,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--large", type=int, default=100, help="real images for the larger nets")
     parser.add_argument("--only", type=lambda text: text.split(","), help="models, by name")
     parser.add_argument("--dump", type=Path, help="the example binary ort_dump")
+    parser.add_argument("--lowbit", type=Path, help="the binary lowbit: `prediction` asks its inspect")
+    parser.add_argument("--ranges", default="mse", help="how activation ranges are chosen")
+    parser.add_argument("--weights", default="max-abs", help="how weight scales are chosen")
     parser.add_argument("--keep", type=Path, help="folder for the arrays and models, kept")
     args = parser.parse_args()
     if unknown := set(args.checks) - set(CHECKS):
@@ -230,7 +264,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    dump = args.dump or build_dump()
+    tools = Tools(args.dump or build_dump(), args.lowbit, (args.ranges, args.weights))
     failures, rows = Failures(), {check: [] for check in args.checks}
     with tempfile.TemporaryDirectory() as temporary:
         for model in MODELS:
@@ -242,9 +276,9 @@ def main() -> int:
             work = (args.keep or Path(temporary)) / model.name
             work.mkdir(parents=True, exist_ok=True)
             try:
-                prepare(model, dump, work, args.images if model.small else args.large)
+                prepare(model, tools, work, args.images if model.small else args.large)
                 for check in args.checks:
-                    rows[check].append([model.name, *TABLES[check][0](model, dump, work, failures)])
+                    rows[check].append([model.name, *TABLES[check][0](model, tools, work, failures)])
             except (RuntimeError, OSError, onnx.checker.ValidationError) as error:
                 failures.append(f"{model.name}: {error}")
             print(f"{model.name}: done", file=sys.stderr)
