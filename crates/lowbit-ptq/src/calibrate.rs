@@ -10,7 +10,8 @@ use lowbit_tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::bias_correction::correctable;
-use crate::{Plan, Progress, PtqError, Samples};
+use crate::plan::Group;
+use crate::{Channels, Plan, Progress, PtqError, Samples};
 
 /// What one pass over the images found: statistics per group of the plan.
 #[derive(Clone, Debug)]
@@ -19,31 +20,53 @@ pub struct Calibration {
     pub statistics: Vec<Statistics>,
     /// The rule they were collected for.
     pub rule: RangeRule,
+    /// Extremes per channel of the groups that may have scales per channel.
+    pub channels: BTreeMap<usize, Vec<(f32, f32)>>,
     /// Mean per channel of what each convolution and fully connected layer reads.
     pub means: BTreeMap<ValueId, Vec<f64>>,
 }
 
+/// The quantizer of one group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// What integer operators see.
+    pub tensor: QParams,
+    /// What the codes mean, where that differs from channel to channel.
+    pub channels: Option<Channels>,
+}
+
 impl Calibration {
-    /// The quantizer of each group.
+    /// The quantizer of each group. Groups with scales per channel take each channel's extremes, the others the rule.
     ///
     /// # Errors
     /// `Value` names the activation whose range cannot be had.
-    pub fn parameters(&self, graph: &Graph, plan: &Plan) -> Result<Vec<QParams>, PtqError> {
-        let groups = plan.groups.iter().zip(&self.statistics);
+    pub fn parameters(&self, graph: &Graph, plan: &Plan) -> Result<Vec<Found>, PtqError> {
+        let groups = plan.groups.iter().zip(&self.statistics).enumerate();
         groups
-            .map(|(group, statistics)| {
-                let named = |source| PtqError::Value {
-                    name: graph.value_name(group.root).to_owned(),
-                    source,
-                };
+            .map(|(i, (group, statistics))| {
+                let name = || graph.value_name(group.root).to_owned();
+                let named = |source| PtqError::Value { name: name(), source };
+                if let Some(found) = self.per_channel(i, group) {
+                    return Ok(found);
+                }
                 let (mut low, mut high) =
                     statistics.range(&self.rule, group.limits).map_err(named)?;
                 for &value in &group.includes {
                     (low, high) = (low.min(value), high.max(value));
                 }
-                QParams::affine_u8(low, high).map_err(named)
+                let tensor = QParams::affine_u8(low, high).map_err(named)?;
+                Ok(Found { tensor, channels: None })
             })
             .collect()
+    }
+
+    fn per_channel(&self, index: usize, group: &Group) -> Option<Found> {
+        let (low, high) = group.limits;
+        let clip = |x: f32| x.max(low).min(high);
+        let ranges: Vec<(f32, f32)> =
+            self.channels.get(&index)?.iter().map(|&(a, b)| (clip(a), clip(b))).collect();
+        let (tensor, channels) = Channels::new(&ranges, group.absorbers?)?;
+        Some(Found { tensor, channels: Some(channels) })
     }
 }
 
@@ -53,6 +76,8 @@ struct Observed {
     extremes: Vec<(f32, f32)>,
     /// Channel means of what weighted layers read.
     means: Vec<(ValueId, Vec<f64>)>,
+    /// Extremes per channel, by group.
+    channels: Vec<(usize, Vec<(f32, f32)>)>,
 }
 
 /// What finished images contribute, folded in image order: the result is the same at any thread count.
@@ -62,6 +87,7 @@ struct Ordered {
     statistics: Vec<Statistics>,
     /// Sums over images of the means.
     means: BTreeMap<ValueId, Vec<f64>>,
+    channels: BTreeMap<usize, Vec<(f32, f32)>>,
 }
 
 impl Ordered {
@@ -79,6 +105,12 @@ impl Ordered {
                 sums.iter_mut()
                     .zip(&means)
                     .for_each(|(sum, mean)| *sum += mean);
+            }
+            for (group, extremes) in observed.channels {
+                let known = self.channels.entry(group).or_insert_with(|| extremes.clone());
+                for (known, new) in known.iter_mut().zip(extremes) {
+                    *known = (known.0.min(new.0), known.1.max(new.1));
+                }
             }
             self.next += 1;
         }
@@ -105,12 +137,14 @@ pub fn calibrate(
     let weighted = graph.nodes.iter().filter(|node| correctable(graph, node));
     let averaged = weighted.filter_map(|node| node.input(0)).collect();
     let worker =
-        Worker { session: &session, samples, rule, group_of, groups: plan.groups.len(), averaged };
+        Worker { session: &session, samples, rule, group_of, plan,
+        averaged, };
     let ordered = Mutex::new(Ordered {
         next: 0,
         waiting: BTreeMap::new(),
         statistics: vec![Statistics::default(); plan.groups.len()],
         means: BTreeMap::new(),
+        channels: BTreeMap::new(),
     });
     let next = AtomicUsize::new(0);
     let histograms: Vec<Vec<Histogram>> = (0..rayon::current_num_threads())
@@ -141,11 +175,7 @@ pub fn calibrate(
             statistics.histogram.merge(histogram);
         }
     }
-    Ok(Calibration {
-        statistics,
-        rule,
-        means,
-    })
+    Ok(Calibration { statistics, rule, channels: ordered.channels, means })
 }
 
 struct Worker<'a> {
@@ -154,7 +184,7 @@ struct Worker<'a> {
     rule: RangeRule,
     /// Per value, the group whose root it is.
     group_of: Vec<Option<usize>>,
-    groups: usize,
+    plan: &'a Plan,
     /// Values whose channel means are wanted.
     averaged: HashSet<ValueId>,
 }
@@ -171,8 +201,8 @@ impl Worker<'_> {
             .get(index)
             .map_err(|source| PtqError::Sample { index, source })?;
         let graph = self.session.graph();
-        let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); self.groups];
-        let (mut bad, mut means) = (None, vec![]);
+        let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); self.plan.groups.len()];
+        let (mut bad, mut means, mut channels) = (None, vec![], vec![]);
         self.session
             .run_observed(&[input], work, &mut |value, tensor| {
                 let Ok(values) = tensor.as_slice::<f32>() else { return };
@@ -185,12 +215,15 @@ impl Worker<'_> {
                     bad.get_or_insert((value, if low.is_finite() { high } else { low }));
                 }
                 extremes[group] = (low, high);
+                if self.plan.groups[group].absorbers.is_some() {
+                    channels.push((group, channel_extremes(tensor)));
+                }
                 if self.rule.needs_histogram() {
                     histograms[group].add(values);
                 }
             })?;
         match bad {
-            None => Ok(Observed { extremes, means }),
+            None => Ok(Observed { extremes, means, channels }),
             Some((value, found)) => Err(PtqError::Value {
                 name: graph.value_name(value).to_owned(),
                 source: QuantError::NotFinite { found },
@@ -213,4 +246,17 @@ fn channel_means(tensor: &Tensor) -> Vec<f64> {
     }
     let count = (tensor.len() / channels).max(1) as f64;
     sums.iter().map(|sum| sum / count).collect()
+}
+
+/// The extremes of each channel (axis 1) over all else.
+fn channel_extremes(tensor: &Tensor) -> Vec<(f32, f32)> {
+    let channels = tensor.shape().get(1).copied().unwrap_or(1).max(1);
+    let plane = tensor.shape().iter().skip(2).product::<usize>().max(1);
+    let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
+    for (i, values) in tensor.f32s().chunks(plane).enumerate() {
+        let (low, high) = lowbit_graph::minmax(values);
+        let known = &mut extremes[i % channels];
+        *known = (known.0.min(low), known.1.max(high));
+    }
+    extremes
 }

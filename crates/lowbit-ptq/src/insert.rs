@@ -9,7 +9,7 @@ use lowbit_quant::{QParams, QuantError, WeightRule, channel_scales, quantize_cha
 use lowbit_tensor::{DType, Tensor};
 
 use crate::bias_correction::mean_shift;
-use crate::{Calibration, Plan, PtqError};
+use crate::{Calibration, Channels, Found, Plan, PtqError, Reader};
 
 /// A quantized activation.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,10 @@ pub struct Site {
     pub value: ValueId,
     /// Its codes.
     pub codes: ValueId,
-    /// What they mean.
+    /// What they mean to integer operators.
     pub parameters: QParams,
+    /// What they mean, where that differs from channel to channel.
+    pub channels: Option<Channels>,
 }
 
 /// A quantized weight.
@@ -73,9 +75,9 @@ pub fn quantize(
     rounding: Rounding,
 ) -> Result<QuantizedGraph, PtqError> {
     let parameters = calibration.parameters(graph, plan)?;
-    let mut by_value: HashMap<ValueId, QParams> = HashMap::new();
-    for (group, &parameters) in plan.groups.iter().zip(&parameters) {
-        by_value.extend(group.members.iter().map(|&member| (member, parameters)));
+    let mut by_value: HashMap<ValueId, Found> = HashMap::new();
+    for (group, found) in plan.groups.iter().zip(&parameters) {
+        by_value.extend(group.members.iter().map(|&member| (member, found.clone())));
     }
     let mut inserter = Inserter {
         quantized: QuantizedGraph {
@@ -104,7 +106,7 @@ struct Inserter<'a> {
     /// Channel means for bias correction, when it is wanted.
     means: Option<&'a BTreeMap<ValueId, Vec<f64>>>,
     quantized: QuantizedGraph,
-    parameters: HashMap<ValueId, QParams>,
+    parameters: HashMap<ValueId, Found>,
     added: Vec<Node>,
 }
 
@@ -148,21 +150,25 @@ impl Inserter<'_> {
         let Some(weight) = self.quantized.graph.constant_input(&node, 1).cloned() else {
             return Ok(());
         };
-        let Some(input) = node.input(0).and_then(|v| self.parameters.get(&v)).copied() else {
+        let Some(input) = node.input(0).and_then(|v| self.parameters.get(&v)).cloned() else {
             return Ok(());
         };
         let named = |source| PtqError::Value {
             name: node.name.clone(),
             source,
         };
-        let rows = Rows::new(&weight, axis);
+        let mut rows = Rows::new(&weight, axis);
+        let factors = input_factors(&input);
+        rows.scale_inputs(&node.op, factors.as_deref());
+        let input = input.tensor;
         let mut scales = channel_scales(&rows.values, rows.channels, rule).map_err(named)?;
         let bias = self.float_bias(&node, rows.channels).map_err(named)?;
         for (scale, b) in scales.iter_mut().zip(bias.iter().flatten()) {
             *scale = scale.max(b.abs() / (input.scale * BIAS_LIMIT));
         }
         let codes = quantize_channels(&rows.values, &scales);
-        let bias = self.corrected(&node, bias, (&rows, &codes, &scales));
+        let bias = self.corrected(&node, bias, (&rows, &codes, &scales), factors.as_deref());
+        let bias = self.scale_outputs(&node, bias, &mut scales);
         let operands = [
             Tensor::new(weight.shape().clone(), rows.restore(&codes)),
             Tensor::vector(scales.clone()),
@@ -204,6 +210,7 @@ impl Inserter<'_> {
         node: &Node,
         bias: Option<Vec<f32>>,
         (rows, codes, scales): (&Rows, &[i8], &[f32]),
+        factors: Option<&[f32]>,
     ) -> Option<Vec<f32>> {
         let means = self
             .means
@@ -213,12 +220,17 @@ impl Inserter<'_> {
         if bias.is_none() && node.input(2).is_some() {
             return None;
         }
+        // What the codes stand for is the input channel divided by its factor.
+        let means: Vec<f64> = match factors {
+            None => means.clone(),
+            Some(factors) => means.iter().zip(factors).map(|(m, &f)| m / f64::from(f)).collect(),
+        };
         let per_channel = (codes.len() / rows.channels.max(1)).max(1);
         let pairs = codes.iter().zip(&rows.values).enumerate();
         let error: Vec<f32> = pairs
             .map(|(i, (&q, w))| f32::from(q) * scales[i / per_channel] - w)
             .collect();
-        let shift = mean_shift(&node.op, &error, rows.channels, means);
+        let shift = mean_shift(&node.op, &error, rows.channels, &means);
         let bias = bias.unwrap_or_else(|| vec![0.0; rows.channels]);
         Some(
             bias.iter()
@@ -226,6 +238,25 @@ impl Inserter<'_> {
                 .map(|(b, shift)| (f64::from(*b) - shift) as f32)
                 .collect(),
         )
+    }
+
+    /// Multiplies each output channel so that its codes mean what the result's scales per channel say.
+    fn scale_outputs(
+        &self,
+        node: &Node,
+        bias: Option<Vec<f32>>,
+        scales: &mut [f32],
+    ) -> Option<Vec<f32>> {
+        let found = self.parameters.get(&node.output());
+        let Some(Found { tensor, channels: Some(channels) }) = found else { return bias };
+        let mut bias = bias.unwrap_or_else(|| vec![0.0; scales.len()]);
+        for (c, (scale, bias)) in scales.iter_mut().zip(&mut bias).enumerate() {
+            let factor = tensor.scale / channels.scales[c];
+            let shift = (channels.zero_points[c] - tensor.zero_point) as f32 * tensor.scale;
+            *scale *= factor;
+            *bias = *bias * factor + shift;
+        }
+        Some(bias)
     }
 
     fn bias(&mut self, index: usize, bias: &[f32], (input, weights): (f32, &[f32])) -> ValueId {
@@ -290,44 +321,56 @@ impl Inserter<'_> {
 
     /// Puts QuantizeLinear and DequantizeLinear behind every planned value.
     fn activations(&mut self, float: &Graph) {
-        let mut values: Vec<(ValueId, QParams)> =
-            self.parameters.iter().map(|(&v, &p)| (v, p)).collect();
-        values.sort_unstable_by_key(|&(value, _)| value);
-        for (value, parameters) in values {
+        let mut values: Vec<ValueId> = self.parameters.keys().copied().collect();
+        values.sort_unstable();
+        for value in values {
+            let Found { tensor, channels } = self.parameters[&value].clone();
             let name = float.value_name(value).to_owned();
+            let whole = self.operands(&name, &[tensor.scale], &[tensor.zero_point]);
+            // A convolution sees the whole tensor's parameters, an operator in float those of the channels.
+            let (made, read) = match &channels {
+                None => (whole, whole),
+                Some(channels) => {
+                    let name = format!("{name}_channel");
+                    let each = self.operands(&name, &channels.scales, &channels.zero_points);
+                    let absorbers = channels.absorbers;
+                    let made = if absorbers.made_by_convolution { whole } else { each };
+                    let read = if absorbers.reader == Reader::Float { each } else { whole };
+                    (made, read)
+                }
+            };
             let graph = &mut self.quantized.graph;
-            let scale =
-                graph.add_constant(&format!("{name}_scale"), Tensor::scalar(parameters.scale));
-            let zero = Tensor::scalar(parameters.zero_point as u8);
-            let zero_point = graph.add_constant(&format!("{name}_zero_point"), zero);
             let codes = graph.fresh(&format!("{name}_quantized"));
             let result = graph.fresh(&format!("{name}_dequantized"));
             graph.replace_uses(value, result);
-            let blocking = Blocking {
-                axis: 1,
-                block_size: 0,
-            };
-            let quantize = Op::QuantizeLinear(QuantizeLinear {
-                blocking,
-                to: DType::U8,
-            });
+            let blocking = Blocking { axis: 1, block_size: 0 };
+            let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to: DType::U8 });
             let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
             let quantizer = format!("{name}_QuantizeLinear");
-            self.node(quantizer, quantize, vec![value, scale, zero_point], codes);
+            self.node(quantizer, quantize, vec![value, made[0], made[1]], codes);
             let dequantizer = format!("{name}_DequantizeLinear");
-            self.node(
-                dequantizer,
-                dequantize,
-                vec![codes, scale, zero_point],
-                result,
-            );
-            self.quantized.sites.push(Site {
-                value,
-                codes,
-                parameters,
-            });
+            self.node(dequantizer, dequantize, vec![codes, read[0], read[1]], result);
+            self.quantized.sites.push(Site { value, codes, parameters: tensor, channels });
         }
     }
+
+    /// Scale and zero point operands: scalars for one channel, else vectors.
+    fn operands(&mut self, name: &str, scales: &[f32], zero_points: &[i32]) -> [ValueId; 2] {
+        let zeros: Vec<u8> = zero_points.iter().map(|&z| z as u8).collect();
+        let (scale, zero) = match (scales, zeros.as_slice()) {
+            ([scale], [zero]) => (Tensor::scalar(*scale), Tensor::scalar(*zero)),
+            _ => (Tensor::vector(scales.to_vec()), Tensor::vector(zeros)),
+        };
+        let graph = &mut self.quantized.graph;
+        let scale = graph.add_constant(&format!("{name}_scale"), scale);
+        [scale, graph.add_constant(&format!("{name}_zero_point"), zero)]
+    }
+}
+
+/// What each input channel of a convolution is multiplied by so that codes mean what the scales per channel say: x = f · x'.
+fn input_factors(input: &Found) -> Option<Vec<f32>> {
+    let channels = input.channels.as_ref()?;
+    Some(channels.scales.iter().map(|scale| scale / input.tensor.scale).collect())
 }
 
 /// A weight with its output channels as rows.
@@ -355,6 +398,19 @@ impl Rows {
             values: turned.collect(),
             channels,
             turned: true,
+        }
+    }
+
+    /// Multiplies what reads each input channel by its factor.
+    fn scale_inputs(&mut self, op: &Op, factors: Option<&[f32]>) {
+        let (Some(factors), Op::Conv(conv)) = (factors, op) else { return };
+        let per_row = (self.values.len() / self.channels.max(1)).max(1);
+        let inputs = (factors.len() / conv.groups).max(1);
+        let taps = (per_row / inputs).max(1);
+        for (i, w) in self.values.iter_mut().enumerate() {
+            let (row, column) = (i / per_row, i % per_row);
+            let group = row / (self.channels / conv.groups);
+            *w *= factors[group * inputs + column / taps];
         }
     }
 

@@ -131,16 +131,32 @@ impl Comparison<'_> {
     }
 }
 
+impl Site {
+    /// The values of all codes in one channel.
+    fn table(&self, channel: usize) -> [f32; 256] {
+        let mut parameters = self.parameters;
+        if let Some(channels) = &self.channels {
+            parameters.scale = channels.scales[channel];
+            parameters.zero_point = channels.zero_points[channel];
+        }
+        let mut code = 0;
+        [0.0; 256].map(|_: f32| {
+            code += 1;
+            parameters.decode(code - 1)
+        })
+    }
+}
+
 impl Sums {
     fn compare(&mut self, original: &Tensor, codes: &[u8], site: &Site) {
         let shape = original.shape();
         let channels = shape.get(1).copied().unwrap_or(1).max(1);
         let plane = shape.iter().skip(2).product::<usize>().max(1);
         self.shift.resize(channels, 0.0);
-        let table: Vec<f32> = (0..256).map(|code| site.parameters.decode(code)).collect();
         let runs = original.f32s().chunks(plane).zip(codes.chunks(plane));
         for (i, (values, codes)) in runs.enumerate() {
             let mut sums = [0.0f64; 5];
+            let table = site.table(i % channels);
             for (&x, &code) in values.iter().zip(codes) {
                 let (x, y) = (f64::from(x), f64::from(table[usize::from(code)]));
                 let difference = y - x;

@@ -5,13 +5,15 @@
 
 mod bias_correction;
 mod calibrate;
+mod channels;
 mod error;
 mod insert;
 mod layer_error;
 mod plan;
 mod samples;
 
-pub use calibrate::{Calibration, calibrate};
+pub use calibrate::{Calibration, Found, calibrate};
+pub use channels::{Absorbers, Channels, Reader};
 pub use error::PtqError;
 pub use insert::{QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lowbit_graph::{Binary, Graph, Node, Op, Unary, ValueId};
 
-use crate::PtqError;
+use crate::{Absorbers, PtqError};
 
 /// Activations that share scale and zero point: a value and what only moves its elements.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Group {
     pub limits: (f32, f32),
     /// A constant that Pad adds to the elements.
     pub includes: Vec<f32>,
+    /// Who absorbs a scale per channel, where somebody does.
+    pub absorbers: Option<Absorbers>,
 }
 
 /// The activations to quantize, in graph order.
@@ -69,9 +71,11 @@ impl Plan {
     /// logits stay float). Data movement shares its operand's quantizer. Between an Add and the Relu or Clip that alone
     /// reads it nothing is quantized: the two are one operator.
     ///
+    /// With `channel_scales`, values whose neighbours can absorb it get a scale per channel ([`Channels`](crate::Channels)).
+    ///
     /// # Errors
     /// `AlreadyQuantized`, `Inputs` or `NothingToQuantize`.
-    pub fn new(graph: &Graph) -> Result<Plan, PtqError> {
+    pub fn new(graph: &Graph, channel_scales: bool) -> Result<Plan, PtqError> {
         check(graph)?;
         let quantized = quantized_values(graph);
         let mut group_of: HashMap<ValueId, ValueId> = HashMap::new();
@@ -93,6 +97,7 @@ impl Plan {
                 members: vec![],
                 limits: (f32::NEG_INFINITY, f32::INFINITY),
                 includes: vec![],
+                absorbers: None,
             });
             group.members.push(value);
             if shared.is_some()
@@ -104,6 +109,9 @@ impl Plan {
         let mut groups: Vec<Group> = groups.into_values().collect();
         for group in &mut groups {
             group.limits = limits(graph, group);
+            if channel_scales && group.members == [group.root] {
+                group.absorbers = Absorbers::of(graph, group.root);
+            }
         }
         Ok(Plan { groups })
     }

@@ -59,7 +59,7 @@ impl Float {
     /// # Errors
     /// `Ptq` when the model is quantized already or holds nothing to quantize.
     pub fn new(model: Model) -> Result<Float, Error> {
-        let plan = Plan::new(&model.graph)?;
+        let plan = Plan::new(&model.graph, std::env::var("NOCH").is_err())?;
         Ok(Float { model, plan })
     }
 
