@@ -1,13 +1,11 @@
 //! Writes equivalent operators in the one form that quantizes well.
 
-use std::sync::Arc;
-
 use lowbit_tensor::Tensor;
 
 use super::Trace;
 use crate::{Activation, Binary, Gemm, Graph, GraphError, Node, Op, ReduceKind, ValueId};
 
-/// MatMul with a constant matrix (and the Add of a constant bias behind it) becomes Gemm; a mean over both spatial axes
+/// MatMul with a constant matrix becomes Gemm; an Add of constants per channel goes into the bias before it; a mean over both spatial axes
 /// becomes GlobalAveragePool.
 ///
 /// # Errors
@@ -84,40 +82,51 @@ fn mean_to_pool(graph: &mut Graph, trace: &Trace, index: usize) {
     });
 }
 
-/// Gemm without C, followed only by an Add of a constant row, takes that row as C.
+/// A Conv or Gemm without bias, or with a constant one, that only an Add of one constant per output channel reads, takes
+/// those constants into its bias.
 fn add_to_bias(graph: &mut Graph, index: usize) {
-    let node = &graph.nodes[index];
-    let Op::Gemm(gemm) = node.op else { return };
-    if node.input(2).is_some() || gemm.activation != Activation::None {
-        return;
-    }
-    let Some(reader) = graph.only_consumer(node.output()) else {
-        return;
-    };
+    let node = graph.nodes[index].clone();
+    let Some(channels) = output_channels(graph, &node) else { return };
+    let Some(reader) = graph.only_consumer(node.output()) else { return };
     let add = graph.nodes[reader].clone();
     if add.op != Op::Binary(Binary::Add) {
         return;
     }
     let other = add.inputs.iter().flatten().find(|&&v| v != node.output());
-    let Some(row) = other.and_then(|&v| graph.constant(v)).cloned() else {
-        return;
+    let Some(added) = other.and_then(|&v| graph.constant(v)).cloned() else { return };
+    // [c, 1, 1] or [1, c, 1, 1] behind Conv, [n] or [1, n] behind Gemm.
+    let trailing = if matches!(node.op, Op::Conv(_)) { 3 } else { 1 };
+    let at = added.rank().checked_sub(trailing);
+    let per_channel = at.is_some_and(|axis| added.shape()[axis] == channels)
+        && added.rank() <= trailing + 1
+        && added.len() == channels;
+    let before = match node.input(2) {
+        None => Some(vec![0.0; channels]),
+        Some(bias) => graph
+            .constant(bias)
+            .filter(|bias| bias.len() == channels && bias.rank() == 1)
+            .map(|bias| bias.f32s().to_vec()),
     };
-    let columns = graph
-        .constant_input(node, 1)
-        .map(|b| columns(b, gemm.transpose_b));
-    let bias = match columns {
-        Some(n) if row.len() == n && row.rank() <= 2 && row.shape().last() == Some(&n) => {
-            Tensor::vector(row.f32s().to_vec())
-        }
-        _ => return,
-    };
-    let name = format!("{}_bias", node.name);
-    let bias = graph.add_constant(&name, Arc::new(bias));
+    let Some(before) = before.filter(|_| per_channel) else { return };
+    let sum = before.iter().zip(added.f32s()).map(|(a, b)| a + b).collect();
+    let bias = graph.add_constant(&format!("{}_bias", node.name), Tensor::vector::<f32>(sum));
     let node = &mut graph.nodes[index];
     node.inputs.resize(2, None);
     node.inputs.push(Some(bias));
     node.outputs = add.outputs.clone();
     graph.nodes.retain(|n| *n != add);
+}
+
+/// Output channels of a linear operator whose bias can take constants.
+fn output_channels(graph: &Graph, node: &Node) -> Option<usize> {
+    let weight = graph.constant_input(node, 1)?;
+    match node.op {
+        Op::Conv(conv) if conv.activation == Activation::None => weight.shape().first().copied(),
+        Op::Gemm(gemm) if gemm.activation == Activation::None && gemm.beta == 1.0 => {
+            Some(columns(weight, gemm.transpose_b))
+        }
+        _ => None,
+    }
 }
 
 fn columns(b: &Tensor, transposed: bool) -> usize {
