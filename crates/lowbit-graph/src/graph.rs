@@ -74,10 +74,7 @@ impl Graph {
     /// An empty graph.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Graph {
-            name: name.to_owned(),
-            ..Graph::default()
-        }
+        Graph { name: name.to_owned(), ..Graph::default() }
     }
 
     /// Makes a value. The name should be unique; [`Graph::verify`] does not insist, [`Graph::fresh`] sees to it.
@@ -90,10 +87,7 @@ impl Graph {
     pub fn fresh(&mut self, name: &str) -> ValueId {
         let taken = |n: &str| self.names.iter().any(|other| other == n);
         let unique = if taken(name) {
-            (1..)
-                .map(|i| format!("{name}_{i}"))
-                .find(|n| !taken(n))
-                .expect("some number is free")
+            (1..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).expect("some number is free")
         } else {
             name.to_owned()
         };
@@ -157,9 +151,7 @@ impl Graph {
 
     /// All constants in the order they were made.
     pub fn constants(&self) -> impl Iterator<Item = (ValueId, &Arc<Tensor>)> {
-        self.constants
-            .iter()
-            .map(|(&value, tensor)| (value, tensor))
+        self.constants.iter().map(|(&value, tensor)| (value, tensor))
     }
 
     /// The constant at a node's input, if that input is given and constant.
@@ -172,11 +164,7 @@ impl Graph {
     #[must_use]
     pub fn producers(&self) -> HashMap<ValueId, usize> {
         let made = |(i, node): (usize, &Node)| {
-            node.outputs
-                .iter()
-                .flatten()
-                .map(|&v| (v, i))
-                .collect::<Vec<_>>()
+            node.outputs.iter().flatten().map(|&v| (v, i)).collect::<Vec<_>>()
         };
         self.nodes.iter().enumerate().flat_map(made).collect()
     }
@@ -279,21 +267,13 @@ impl Graph {
             }
         }
         if let Some(stuck) = pending.iter().position(|&p| p > 0) {
-            return Err(GraphError::Cycle {
-                node: self.nodes[stuck].name.clone(),
-            });
+            return Err(GraphError::Cycle { node: self.nodes[stuck].name.clone() });
         }
-        let mut slots: Vec<Option<Node>> = std::mem::take(&mut self.nodes)
-            .into_iter()
-            .map(Some)
-            .collect();
+        let mut slots: Vec<Option<Node>> =
+            std::mem::take(&mut self.nodes).into_iter().map(Some).collect();
         self.nodes = order
             .into_iter()
-            .map(|i| {
-                slots[i]
-                    .take()
-                    .expect("each node appears once in the order")
-            })
+            .map(|i| slots[i].take().expect("each node appears once in the order"))
             .collect();
         Ok(())
     }
@@ -304,11 +284,7 @@ impl Graph {
     /// `Duplicate`, `Undefined` or `Output`, naming the value.
     pub fn verify(&self) -> Result<(), GraphError> {
         let mut defined: HashSet<ValueId> = HashSet::new();
-        let given = self
-            .inputs
-            .iter()
-            .map(|i| i.value)
-            .chain(self.constants.keys().copied());
+        let given = self.inputs.iter().map(|i| i.value).chain(self.constants.keys().copied());
         for value in given {
             self.define(&mut defined, value)?;
         }
@@ -324,9 +300,7 @@ impl Graph {
             }
         }
         match self.outputs.iter().find(|v| !defined.contains(v)) {
-            Some(&value) => Err(GraphError::Output {
-                value: self.value_name(value).to_owned(),
-            }),
+            Some(&value) => Err(GraphError::Output { value: self.value_name(value).to_owned() }),
             None => Ok(()),
         }
     }
@@ -335,9 +309,7 @@ impl Graph {
         if defined.insert(value) {
             Ok(())
         } else {
-            Err(GraphError::Duplicate {
-                value: self.value_name(value).to_owned(),
-            })
+            Err(GraphError::Duplicate { value: self.value_name(value).to_owned() })
         }
     }
 
@@ -350,12 +322,7 @@ impl Graph {
             values.iter().map(one).collect::<Vec<_>>().join(", ")
         };
         for input in &self.inputs {
-            let _ = writeln!(
-                text,
-                "input {}: {}",
-                self.value_name(input.value),
-                input.dtype
-            );
+            let _ = writeln!(text, "input {}: {}", self.value_name(input.value), input.dtype);
         }
         for node in &self.nodes {
             let (ins, outs) = (names(&node.inputs), names(&node.outputs));

@@ -32,9 +32,7 @@ pub const CANONICAL: &[(&str, Pass)] = &[
     ("fold_shapes", fold_shapes),
     ("fold_constants", |graph, _| fold_constants(graph)),
     ("remove_noops", remove_noops),
-    ("recognize_activations", |graph, _| {
-        recognize_activations(graph)
-    }),
+    ("recognize_activations", |graph, _| recognize_activations(graph)),
     ("normalize_linear", normalize_linear),
     ("fold_batch_norm", fold_batch_norm),
     ("fuse_activations", |graph, _| fuse_activations(graph)),

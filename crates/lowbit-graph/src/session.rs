@@ -21,20 +21,14 @@ const DEFAULT_ELEMENT_LIMIT: usize = 1 << 28;
 
 impl Default for Pool {
     fn default() -> Self {
-        Pool {
-            floats: vec![],
-            codes: vec![],
-            sums: vec![],
-            limit: DEFAULT_ELEMENT_LIMIT,
-        }
+        Pool { floats: vec![], codes: vec![], sums: vec![], limit: DEFAULT_ELEMENT_LIMIT }
     }
 }
 
 fn take<T: Copy + Default>(free: &mut Vec<Vec<T>>, len: usize) -> Vec<T> {
     // The smallest buffer that is large enough, so that a large one is not spent on a small value.
-    let fitting = (0..free.len())
-        .filter(|&i| free[i].capacity() >= len)
-        .min_by_key(|&i| free[i].capacity());
+    let fitting =
+        (0..free.len()).filter(|&i| free[i].capacity() >= len).min_by_key(|&i| free[i].capacity());
     let mut buffer = fitting.map(|i| free.swap_remove(i)).unwrap_or_default();
     buffer.resize(len, T::default());
     buffer
@@ -48,10 +42,7 @@ impl Pool {
     pub fn check(&self, shape: &Shape) -> Result<usize, OpError> {
         match shape.checked_len() {
             Some(n) if n <= self.limit => Ok(n),
-            _ => Err(OpError::TooLarge {
-                shape: shape.to_string(),
-                limit: self.limit,
-            }),
+            _ => Err(OpError::TooLarge { shape: shape.to_string(), limit: self.limit }),
         }
     }
 
@@ -123,11 +114,7 @@ impl Workspace {
     }
 
     fn new(parallel: lowbit_kernels::Parallel) -> Self {
-        Workspace {
-            pool: Pool::default(),
-            scratch: lowbit_kernels::Scratch::new(),
-            parallel,
-        }
+        Workspace { pool: Pool::default(), scratch: lowbit_kernels::Scratch::new(), parallel }
     }
 
     /// Refuses results of more than `limit` elements.
@@ -169,11 +156,7 @@ impl Session {
                 source,
             })?);
         }
-        Ok(Session {
-            graph: graph.clone(),
-            prepared,
-            expiring: expiring(graph),
-        })
+        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph) })
     }
 
     /// The graph that runs.
@@ -233,13 +216,9 @@ impl Session {
         let node = &self.graph.nodes[index];
         let read = |v: &Option<ValueId>| v.and_then(|v| self.read(v, feeds, live));
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(read).collect();
-        self.prepared[index]
-            .forward(&node.op, &Inputs(&inputs), work)
-            .map_err(|source| GraphError::Op {
-                node: node.name.clone(),
-                op: node.op.name(),
-                source,
-            })
+        self.prepared[index].forward(&node.op, &Inputs(&inputs), work).map_err(|source| {
+            GraphError::Op { node: node.name.clone(), op: node.op.name(), source }
+        })
     }
 
     fn read<'a>(
@@ -248,44 +227,25 @@ impl Session {
         feeds: &'a [Tensor],
         live: &'a HashMap<ValueId, Tensor>,
     ) -> Option<&'a Tensor> {
-        let fed = || {
-            self.graph
-                .inputs
-                .iter()
-                .position(|i| i.value == value)
-                .map(|i| &feeds[i])
-        };
-        live.get(&value)
-            .or_else(|| self.graph.constant(value).map(AsRef::as_ref))
-            .or_else(fed)
+        let fed = || self.graph.inputs.iter().position(|i| i.value == value).map(|i| &feeds[i]);
+        live.get(&value).or_else(|| self.graph.constant(value).map(AsRef::as_ref)).or_else(fed)
     }
 
     fn check_feeds(&self, feeds: &[Tensor]) -> Result<(), GraphError> {
         let graph = &self.graph;
         if feeds.len() != graph.inputs.len() {
             return Err(GraphError::Feed {
-                input: graph
-                    .inputs
-                    .first()
-                    .map_or("", |i| graph.value_name(i.value))
-                    .to_owned(),
+                input: graph.inputs.first().map_or("", |i| graph.value_name(i.value)).to_owned(),
                 found: format!("{} tensors", feeds.len()),
                 expected: format!("{} tensors", graph.inputs.len()),
             });
         }
         for (input, tensor) in graph.inputs.iter().zip(feeds) {
             let fits = tensor.rank() == input.dims.len()
-                && tensor
-                    .shape()
-                    .iter()
-                    .zip(&input.dims)
-                    .all(|(&d, e)| e.is_none_or(|e| e == d));
+                && tensor.shape().iter().zip(&input.dims).all(|(&d, e)| e.is_none_or(|e| e == d));
             if !fits || tensor.dtype() != input.dtype {
-                let dims: Vec<_> = input
-                    .dims
-                    .iter()
-                    .map(|d| d.map_or("?".into(), |d| d.to_string()))
-                    .collect();
+                let dims: Vec<_> =
+                    input.dims.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
                 return Err(GraphError::Feed {
                     input: graph.value_name(input.value).to_owned(),
                     found: format!("{}{}", tensor.dtype(), tensor.shape()),
@@ -312,8 +272,6 @@ fn expiring(graph: &Graph) -> Vec<Vec<ValueId>> {
         }
     }
     // A map's order differs from run to run; buffers must not.
-    expiring
-        .iter_mut()
-        .for_each(|values| values.sort_unstable());
+    expiring.iter_mut().for_each(|values| values.sort_unstable());
     expiring
 }

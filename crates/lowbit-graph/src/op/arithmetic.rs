@@ -31,11 +31,7 @@ pub(crate) trait Number: Pooled {
 
     /// max(x, 0), keeping NaN and -0.
     fn relu(self) -> Self {
-        if self < Self::default() {
-            Self::default()
-        } else {
-            self
-        }
+        if self < Self::default() { Self::default() } else { self }
     }
 }
 

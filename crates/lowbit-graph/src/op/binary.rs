@@ -81,10 +81,9 @@ impl Binary {
             Binary::Div => pair.map(a, b, T::div, work),
             Binary::Min => pair.map(a, b, T::min, work),
             Binary::Max => pair.map(a, b, T::max, work),
-            Binary::Pow | Binary::Equal => Err(OpError::Invalid(format!(
-                "{} is not arithmetic on one type",
-                self.name()
-            ))),
+            Binary::Pow | Binary::Equal => {
+                Err(OpError::Invalid(format!("{} is not arithmetic on one type", self.name())))
+            }
         }
     }
 }

@@ -92,10 +92,7 @@ impl Conv {
             return Err(wrong("no extent of 0 in [o, i, kh, kw]".into()));
         }
         if self.groups == 0 || shape[0] % self.groups != 0 {
-            return Err(wrong(format!(
-                "output channels divisible by {} groups",
-                self.groups
-            )));
+            return Err(wrong(format!("output channels divisible by {} groups", self.groups)));
         }
         match self.kernel {
             Some(kernel) if kernel != [shape[2], shape[3]] => {
@@ -141,10 +138,7 @@ impl Conv {
             pads: window.pads,
             groups: self.groups,
         };
-        Ok((
-            geometry,
-            Shape::from([n, channels_out, window.output[0], window.output[1]]),
-        ))
+        Ok((geometry, Shape::from([n, channels_out, window.output[0], window.output[1]])))
     }
 
     /// Packs a constant weight and bias.
@@ -167,10 +161,7 @@ impl Conv {
                 });
             }
         };
-        Ok(PackedWeight {
-            weight: PackedConv::new(values, shape, bias, self.groups),
-            shape,
-        })
+        Ok(PackedWeight { weight: PackedConv::new(values, shape, bias, self.groups), shape })
     }
 
     pub(crate) fn run(
@@ -188,9 +179,7 @@ impl Conv {
             activation: self.activation.for_kernels(),
             parallel: work.parallel,
         };
-        packed
-            .weight
-            .run(values, &call, &mut out, &mut work.scratch);
+        packed.weight.run(values, &call, &mut out, &mut work.scratch);
         Ok(Tensor::new(shape, out))
     }
 

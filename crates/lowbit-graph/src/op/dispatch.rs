@@ -82,11 +82,7 @@ pub(crate) fn expect_dtype(index: usize, tensor: &Tensor, expected: DType) -> Re
     if tensor.dtype() == expected {
         return Ok(());
     }
-    Err(OpError::Input {
-        index,
-        found: tensor.dtype().to_string(),
-        expected: expected.to_string(),
-    })
+    Err(OpError::Input { index, found: tensor.dtype().to_string(), expected: expected.to_string() })
 }
 
 /// A result of the element type that the operand had: a 4-bit operand gives a 4-bit result.
@@ -141,11 +137,7 @@ pub(crate) fn one_of<T: Element>(
 
 /// Refuses an element type an operator is not defined for.
 pub(crate) fn wrong_type(index: usize, tensor: &Tensor, expected: &str) -> OpError {
-    OpError::Input {
-        index,
-        found: tensor.dtype().to_string(),
-        expected: expected.into(),
-    }
+    OpError::Input { index, found: tensor.dtype().to_string(), expected: expected.into() }
 }
 
 /// True when the buffer's own type is the tensor's: false for the 4- and 2-bit types, whose range arithmetic would leave.
@@ -177,9 +169,7 @@ pub(crate) fn share_rows<T: Send>(
         return;
     }
     let part = TASK_LEN.div_ceil(row) * row;
-    out.par_chunks_mut(part)
-        .enumerate()
-        .for_each(|(i, chunk)| fill(i * part, chunk));
+    out.par_chunks_mut(part).enumerate().for_each(|(i, chunk)| fill(i * part, chunk));
 }
 
 #[cfg(test)]

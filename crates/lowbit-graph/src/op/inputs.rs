@@ -120,8 +120,6 @@ pub(crate) fn resolve_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
     let resolved = if axis < 0 { axis + signed } else { axis };
     match usize::try_from(resolved) {
         Ok(a) if a < rank => Ok(a),
-        _ => Err(OpError::Invalid(format!(
-            "axis {axis} of a rank-{rank} tensor"
-        ))),
+        _ => Err(OpError::Invalid(format!("axis {axis} of a rank-{rank} tensor"))),
     }
 }

@@ -95,10 +95,7 @@ impl Flatten {
                 OpError::Invalid(format!("the axes of {} overflow when merged", data.shape()))
             })
         };
-        let dims = [
-            product(&data.shape()[..axis])?,
-            product(&data.shape()[axis..])?,
-        ];
+        let dims = [product(&data.shape()[..axis])?, product(&data.shape()[axis..])?];
         copy_as(data, dims.into(), work)
     }
 }
@@ -114,16 +111,9 @@ impl Transpose {
         let strides = row_major(data.shape());
         let axes: Vec<Axis<1>> = perm
             .iter()
-            .map(|&axis| Axis {
-                extent: data.shape()[axis],
-                strides: [strides[axis]],
-            })
+            .map(|&axis| Axis { extent: data.shape()[axis], strides: [strides[axis]] })
             .collect();
-        let shape: Shape = axes
-            .iter()
-            .map(|axis| axis.extent)
-            .collect::<Vec<_>>()
-            .into();
+        let shape: Shape = axes.iter().map(|axis| axis.extent).collect::<Vec<_>>().into();
         with_values!(data, values => {
             let mut out = Pooled::take(&mut work.pool, &shape)?;
             copy(&Walk::new([0], &axes), values, &mut out);
@@ -171,10 +161,8 @@ pub(crate) fn unsqueeze(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Ten
     let axes = inputs.integers(1)?.unwrap_or_default();
     let inserted = marked(&axes, data.rank() + axes.len())?;
     let mut old = data.shape().iter();
-    let shape: Vec<usize> = inserted
-        .iter()
-        .map(|&new| if new { 1 } else { *old.next().unwrap_or(&1) })
-        .collect();
+    let shape: Vec<usize> =
+        inserted.iter().map(|&new| if new { 1 } else { *old.next().unwrap_or(&1) }).collect();
     copy_as(data, shape.into(), work)
 }
 
@@ -187,9 +175,7 @@ pub(crate) fn marked(axes: &[i64], rank: usize) -> Result<Vec<bool>, OpError> {
     for &axis in axes {
         let at = resolve_axis(axis, rank)?;
         if std::mem::replace(&mut named[at], true) {
-            return Err(OpError::Invalid(format!(
-                "axis {axis} is named twice in {axes:?}"
-            )));
+            return Err(OpError::Invalid(format!("axis {axis} is named twice in {axes:?}")));
         }
     }
     Ok(named)

@@ -37,11 +37,7 @@ pub(crate) fn extents(
 ) -> Result<[usize; 2], OpError> {
     super::inputs::expect_rank(index, tensor, 2)?;
     let (rows, columns) = (tensor.shape()[0], tensor.shape()[1]);
-    Ok(if transposed {
-        [columns, rows]
-    } else {
-        [rows, columns]
-    })
+    Ok(if transposed { [columns, rows] } else { [rows, columns] })
 }
 
 /// Refuses operands whose inner extents differ.
@@ -75,20 +71,12 @@ impl Gemm {
         let [k, n] = extents(1, b, self.transpose_b)?;
         let inputs = [None, Some(b), c];
         let values = Inputs(&inputs).typed::<f32>(1, "B")?.1;
-        let order = if self.transpose_b {
-            Order::Nk
-        } else {
-            Order::Kn
-        };
+        let order = if self.transpose_b { Order::Nk } else { Order::Kn };
         let bias = match c {
             Some(c) if self.row_bias(c, n) => Some(c.f32s()),
             _ => None,
         };
-        Ok(PackedRight {
-            weight: PackedGemm::new(values, order, [k, n], bias),
-            k,
-            n,
-        })
+        Ok(PackedRight { weight: PackedGemm::new(values, order, [k, n], bias), k, n })
     }
 
     /// Whether `c` can be added inside the kernel: one value per column, nothing scaled.
@@ -119,27 +107,10 @@ impl Gemm {
         let mut out = work.pool.floats(&shape)?;
         let c = inputs.optional(2).filter(|c| !self.row_bias(c, packed.n));
         let plain = c.is_none() && self.alpha == 1.0;
-        let activation = if plain {
-            self.activation
-        } else {
-            Activation::None
-        };
-        let call = GemmCall {
-            m,
-            activation: activation.for_kernels(),
-            parallel: work.parallel,
-        };
-        let turned = if self.transpose_a {
-            Some(transposed(values, k, m))
-        } else {
-            None
-        };
-        packed.weight.run(
-            turned.as_deref().unwrap_or(values),
-            &call,
-            &mut out,
-            &mut work.scratch,
-        );
+        let activation = if plain { self.activation } else { Activation::None };
+        let call = GemmCall { m, activation: activation.for_kernels(), parallel: work.parallel };
+        let turned = if self.transpose_a { Some(transposed(values, k, m)) } else { None };
+        packed.weight.run(turned.as_deref().unwrap_or(values), &call, &mut out, &mut work.scratch);
         if !plain {
             self.finish(c, (&mut out, &shape))?;
         }
@@ -167,16 +138,12 @@ impl Gemm {
                 });
             }
         };
-        let added = c
-            .map(|_| Inputs(&inputs).typed::<f32>(2, "C"))
-            .transpose()?
-            .map(|c| c.1);
+        let added = c.map(|_| Inputs(&inputs).typed::<f32>(2, "C")).transpose()?.map(|c| c.1);
         let activation = self.activation.for_kernels();
         for (i, y) in out.iter_mut().enumerate() {
             let (row, column) = (i / shape[1], i % shape[1]);
-            let term = added.map_or(0.0, |c| {
-                c[row.min(rows - 1) * columns + column.min(columns - 1)]
-            });
+            let term =
+                added.map_or(0.0, |c| c[row.min(rows - 1) * columns + column.min(columns - 1)]);
             *y = activation.apply(self.alpha * *y + self.beta * term);
         }
         Ok(())
@@ -203,16 +170,10 @@ impl Batches {
             return Err(wrong("at least one axis"));
         }
         // A vector on the left is a row, on the right a column; the axis vanishes from the result.
-        let left: Vec<usize> = if a.rank() == 1 {
-            vec![1, a.shape()[0]]
-        } else {
-            a.shape().to_vec()
-        };
-        let right: Vec<usize> = if b.rank() == 1 {
-            vec![b.shape()[0], 1]
-        } else {
-            b.shape().to_vec()
-        };
+        let left: Vec<usize> =
+            if a.rank() == 1 { vec![1, a.shape()[0]] } else { a.shape().to_vec() };
+        let right: Vec<usize> =
+            if b.rank() == 1 { vec![b.shape()[0], 1] } else { b.shape().to_vec() };
         let (a_batch, a_matrix) = left.split_at(left.len() - 2);
         let (b_batch, b_matrix) = right.split_at(right.len() - 2);
         let [m, k, n] = [a_matrix[0], a_matrix[1], b_matrix[1]];
@@ -220,9 +181,8 @@ impl Batches {
             return Err(wrong("inner extents that are equal"));
         }
         let (a_batch, b_batch) = (Shape::from(a_batch), Shape::from(b_batch));
-        let batch = a_batch
-            .broadcast(&b_batch)
-            .ok_or_else(|| wrong("batch axes that broadcast"))?;
+        let batch =
+            a_batch.broadcast(&b_batch).ok_or_else(|| wrong("batch axes that broadcast"))?;
         let pick = |own: &Shape, position: usize| {
             let (mut index, mut rest) = (0, position);
             let strides = own.strides();
@@ -241,9 +201,7 @@ impl Batches {
         if count > 0 && m * n == 0 {
             return Err(wrong("no empty matrix"));
         }
-        let pairs = (0..count)
-            .map(|i| (pick(&a_batch, i), pick(&b_batch, i)))
-            .collect();
+        let pairs = (0..count).map(|i| (pick(&a_batch, i), pick(&b_batch, i))).collect();
         let mut result = batch.to_vec();
         if a.rank() > 1 {
             result.push(m);
@@ -251,11 +209,7 @@ impl Batches {
         if b.rank() > 1 {
             result.push(n);
         }
-        Ok(Batches {
-            shape: MatShape { m, k, n },
-            result: result.into(),
-            pairs,
-        })
+        Ok(Batches { shape: MatShape { m, k, n }, result: result.into(), pairs })
     }
 }
 
@@ -267,10 +221,7 @@ pub(crate) fn forward(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tenso
     let mut out = work.pool.floats(&batches.result)?;
     let MatShape { m, k, n } = batches.shape;
     for (&(i, j), y) in batches.pairs.iter().zip(out.chunks_exact_mut(m * n)) {
-        let (x, w) = (
-            &left[i * m * k..(i + 1) * m * k],
-            &right[j * k * n..(j + 1) * k * n],
-        );
+        let (x, w) = (&left[i * m * k..(i + 1) * m * k], &right[j * k * n..(j + 1) * k * n]);
         matmul(x, w, batches.shape, y, work.parallel);
     }
     Ok(Tensor::new(batches.result, out))

@@ -46,9 +46,7 @@ impl BatchNorm {
         if !out.is_empty() {
             let plane: usize = dims[2..].iter().product();
             share_rows(work.parallel, &mut out, plane, |first, part| {
-                let planes = part
-                    .chunks_exact_mut(plane)
-                    .zip(x[first..].chunks_exact(plane));
+                let planes = part.chunks_exact_mut(plane).zip(x[first..].chunks_exact(plane));
                 for (i, (y, x)) in planes.enumerate() {
                     let channel = (first / plane + i) % channels;
                     affine(x, slopes[channel], offsets[channel], y);
@@ -93,9 +91,7 @@ impl<'a> Statistics<'a> {
     fn affine(&self, epsilon: f32) -> (Vec<f32>, Vec<f32>) {
         let slope = |(scale, variance): (&f32, &f32)| scale * (1.0 / (variance + epsilon).sqrt());
         let slopes: Vec<f32> = self.scale.iter().zip(self.variance).map(slope).collect();
-        let offsets = (0..slopes.len())
-            .map(|c| self.bias[c] - self.mean[c] * slopes[c])
-            .collect();
+        let offsets = (0..slopes.len()).map(|c| self.bias[c] - self.mean[c] * slopes[c]).collect();
         (slopes, offsets)
     }
 }

@@ -54,10 +54,7 @@ impl Pad {
     /// Where each element of the result comes from. The result is not empty, so its extents are within the limit.
     fn source(&self, input: &Shape, pads: &Pads, output: &Shape) -> Result<Source, OpError> {
         // Axes without pads at the end are copied as one block.
-        let outer = pads
-            .iter()
-            .rposition(|&p| p != [0, 0])
-            .map_or(0, |axis| axis + 1);
+        let outer = pads.iter().rposition(|&p| p != [0, 0]).map_or(0, |axis| axis + 1);
         let mut maps = Vec::with_capacity(outer);
         for axis in 0..outer {
             let found = |i: usize| self.origin(i as i128 - i128::from(pads[axis][0]), input[axis]);
@@ -73,10 +70,7 @@ impl Pad {
         }
         Ok(Source {
             maps,
-            strides: row_major(input)[..outer]
-                .iter()
-                .map(|s| s.cast_unsigned())
-                .collect(),
+            strides: row_major(input)[..outer].iter().map(|s| s.cast_unsigned()).collect(),
             block: input[outer..].iter().product(),
         })
     }
@@ -105,10 +99,7 @@ fn pads(inputs: &Inputs<'_>, rank: usize) -> Result<Pads, OpError> {
     inputs.required(1, "pads")?;
     let given = inputs.integers(1)?.unwrap_or_default();
     let axes = match inputs.integers(3)? {
-        Some(axes) => axes
-            .iter()
-            .map(|&a| resolve_axis(a, rank))
-            .collect::<Result<_, _>>()?,
+        Some(axes) => axes.iter().map(|&a| resolve_axis(a, rank)).collect::<Result<_, _>>()?,
         None => (0..rank).collect::<Vec<_>>(),
     };
     if given.len() != 2 * axes.len() {
@@ -130,16 +121,10 @@ fn padded(input: &Shape, pads: &Pads) -> Result<Shape, OpError> {
     let one = |(&extent, &[before, after]): (&usize, &[i64; 2])| {
         let sum = extent as i128 + i128::from(before) + i128::from(after);
         usize::try_from(sum).map_err(|_| {
-            OpError::Invalid(format!(
-                "pads {before} and {after} on an axis of extent {extent}"
-            ))
+            OpError::Invalid(format!("pads {before} and {after} on an axis of extent {extent}"))
         })
     };
-    let dims = input
-        .iter()
-        .zip(pads)
-        .map(one)
-        .collect::<Result<Vec<_>, _>>()?;
+    let dims = input.iter().zip(pads).map(one).collect::<Result<Vec<_>, _>>()?;
     Ok(Shape::new(dims))
 }
 
@@ -186,9 +171,7 @@ fn fill_row<T: Copy>(
             (None, None) => true,
             _ => false,
         };
-        let end = (at + 1..map.len())
-            .find(|&i| !follows(i))
-            .unwrap_or(map.len());
+        let end = (at + 1..map.len()).find(|&i| !follows(i)).unwrap_or(map.len());
         let to = &mut out[at * block..end * block];
         match map[at] {
             Some(i) => to.copy_from_slice(&values[i * block..(i + end - at) * block]),

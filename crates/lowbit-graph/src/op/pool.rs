@@ -95,12 +95,7 @@ impl Pool2d {
                 x,
                 line,
                 y,
-                Fold {
-                    empty: T::LOWEST,
-                    widen: |x| x,
-                    join: T::max,
-                    finish: |largest, _| largest,
-                },
+                Fold { empty: T::LOWEST, widen: |x| x, join: T::max, finish: |largest, _| largest },
             );
         });
         Ok(Tensor::new(shape, out))
@@ -149,13 +144,7 @@ impl Pool2d {
             (0..sweep.output[axis])
                 .map(|o| {
                     let base = o * self.strides[axis];
-                    taps(
-                        base,
-                        counted.clone(),
-                        self.kernel[axis],
-                        self.dilations[axis],
-                    )
-                    .len()
+                    taps(base, counted.clone(), self.kernel[axis], self.dilations[axis]).len()
                 })
                 .collect()
         })
@@ -250,9 +239,7 @@ impl Sweep {
                 }
             }
             for (c, y) in row.iter_mut().enumerate() {
-                let taps = line[c * self.strides[1]..]
-                    .iter()
-                    .step_by(self.dilations[1]);
+                let taps = line[c * self.strides[1]..].iter().step_by(self.dilations[1]);
                 let all = taps.take(self.kernel[1]).copied();
                 *y = (fold.finish)(all.fold(fold.empty, &fold.join), o * self.output[1] + c);
             }

@@ -46,10 +46,7 @@ pub(crate) fn pack(
             });
         }
     };
-    Ok(PackedWeight {
-        weight: packed,
-        shape,
-    })
+    Ok(PackedWeight { weight: packed, shape })
 }
 
 /// The exact int32 sums, without bias.
@@ -68,9 +65,7 @@ fn accumulate<T: Code>(
         parallel: work.parallel,
     };
     let codes = T::slice(x.as_slice::<T>()?);
-    packed
-        .weight
-        .run(codes, &call, &mut sums, &mut work.scratch);
+    packed.weight.run(codes, &call, &mut sums, &mut work.scratch);
     Ok((sums, shape))
 }
 
@@ -92,9 +87,7 @@ pub(crate) fn run(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     if conv.activation != Activation::None {
-        return Err(OpError::Invalid(
-            "an activation is not fused into integer codes".into(),
-        ));
+        return Err(OpError::Invalid("an activation is not fused into integer codes".into()));
     }
     by_code_type!(inputs, 0, run_of(conv, packed, inputs, work))
 }
@@ -109,14 +102,8 @@ fn run_of<T: Code>(
     let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 6)?);
     let (_, scales) = inputs.typed::<f32>(4, "w_scale")?;
     let channels = packed.shape[0];
-    let bias = inputs
-        .optional(8)
-        .map(|_| inputs.typed::<i32>(8, "B"))
-        .transpose()?;
-    let per_channel = [
-        (4, scales.len(), true),
-        (8, bias.map_or(0, |b| b.1.len()), bias.is_some()),
-    ];
+    let bias = inputs.optional(8).map(|_| inputs.typed::<i32>(8, "B")).transpose()?;
+    let per_channel = [(4, scales.len(), true), (8, bias.map_or(0, |b| b.1.len()), bias.is_some())];
     for (index, found, given) in per_channel {
         if given && found != channels && !(index == 4 && found == 1) {
             return Err(OpError::Input {
@@ -129,10 +116,8 @@ fn run_of<T: Code>(
     let (sums, shape) = accumulate::<T>(conv, packed, (x, from.zero_point), work)?;
     let mut out = T::buffer(work, &shape)?;
     let plane = shape[2] * shape[3];
-    for (i, (sums, codes)) in sums
-        .chunks_exact(plane.max(1))
-        .zip(out.chunks_exact_mut(plane.max(1)))
-        .enumerate()
+    for (i, (sums, codes)) in
+        sums.chunks_exact(plane.max(1)).zip(out.chunks_exact_mut(plane.max(1))).enumerate()
     {
         let channel = i % channels;
         let scale = scales[if scales.len() == 1 { 0 } else { channel }];

@@ -18,14 +18,11 @@ impl<'a, T: Code> Pair<'a, T> {
     fn read(inputs: &Inputs<'a>) -> Result<Self, OpError> {
         let (a, a_codes) = inputs.typed::<T>(0, "A")?;
         let (b, b_codes) = inputs.typed::<T>(3, "B")?;
-        let shape = a
-            .shape()
-            .broadcast(b.shape())
-            .ok_or_else(|| OpError::Input {
-                index: 3,
-                found: format!("shape {}", b.shape()),
-                expected: format!("one that broadcasts with {}", a.shape()),
-            })?;
+        let shape = a.shape().broadcast(b.shape()).ok_or_else(|| OpError::Input {
+            index: 3,
+            found: format!("shape {}", b.shape()),
+            expected: format!("one that broadcasts with {}", a.shape()),
+        })?;
         Ok(Pair {
             a: (a, a_codes, QParam::read(inputs, 1)?),
             b: (b, b_codes, QParam::read(inputs, 4)?),
@@ -43,10 +40,8 @@ impl<'a, T: Code> Pair<'a, T> {
                 *y = f(p.into(), q.into());
             }
         } else {
-            let (left, right) = (
-                Walk::new(a.shape(), &self.shape),
-                Walk::new(b.shape(), &self.shape),
-            );
+            let (left, right) =
+                (Walk::new(a.shape(), &self.shape), Walk::new(b.shape(), &self.shape));
             for (i, y) in out.iter_mut().enumerate() {
                 *y = f(a_codes[left.at(i)].into(), b_codes[right.at(i)].into());
             }
@@ -72,9 +67,7 @@ impl Walk {
             };
             (result[axis], stride)
         });
-        Walk {
-            axes: axes.collect(),
-        }
+        Walk { axes: axes.collect() }
     }
 
     fn at(&self, mut position: usize) -> usize {
@@ -110,10 +103,7 @@ pub(crate) fn mul(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, O
     by_code_type!(inputs, 0, mul_of(inputs, work))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "products of 8-bit codes are exact"
-)]
+#[expect(clippy::cast_precision_loss, reason = "products of 8-bit codes are exact")]
 fn mul_of<T: Code>(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
     let pair = Pair::<T>::read(inputs)?;
     let (a, b, to) = (pair.a.2, pair.b.2, pair.to);
@@ -147,10 +137,7 @@ fn concat_of<T: Code>(
         let moved = if same {
             codes.to_vec()
         } else {
-            codes
-                .iter()
-                .map(|&code| to.code(from.value(code.into())))
-                .collect()
+            codes.iter().map(|&code| to.code(from.value(code.into()))).collect()
         };
         parts.push(Tensor::new(x.shape().clone(), moved));
     }
@@ -175,11 +162,7 @@ fn table_of<T: Code>(
     let (x, codes) = inputs.typed::<T>(0, "x")?;
     let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 3)?);
     let (low, high) = T::DTYPE.range().expect("8-bit codes have a range");
-    let values = Tensor::vector(
-        (low..=high)
-            .map(|code| from.value(code))
-            .collect::<Vec<f32>>(),
-    );
+    let values = Tensor::vector((low..=high).map(|code| from.value(code)).collect::<Vec<f32>>());
     let results = unary.forward(&Inputs(&[Some(&values)]), work)?;
     let table: Vec<T> = results.f32s().iter().map(|&y| to.code(y)).collect();
     let mut out = T::buffer(work, x.shape())?;

@@ -54,14 +54,8 @@ fn products(
     let (a_zero, b_zero) = (zero_points(a_zero, m)?, zero_points(b_zero, n)?);
     let mut out = work.pool.sums(&batches.result)?;
     for (&(i, j), y) in batches.pairs.iter().zip(out.chunks_exact_mut(m * n)) {
-        let x = QMat {
-            values: part(left, i * m * k..(i + 1) * m * k),
-            zero_points: &a_zero,
-        };
-        let w = QMat {
-            values: part(right, j * k * n..(j + 1) * k * n),
-            zero_points: &b_zero,
-        };
+        let x = QMat { values: part(left, i * m * k..(i + 1) * m * k), zero_points: &a_zero };
+        let w = QMat { values: part(right, j * k * n..(j + 1) * k * n), zero_points: &b_zero };
         qmatmul(x, w, batches.shape, y, work.parallel);
     }
     Ok((out, batches))
@@ -80,10 +74,7 @@ pub(crate) fn qlinear(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tenso
     by_code_type!(inputs, 0, qlinear_of(inputs, work))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the arithmetic that onnxruntime does"
-)]
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
 fn qlinear_of<T: Code>(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
     let (_, a_scales) = inputs.typed::<f32>(1, "a_scale")?;
     let (_, b_scales) = inputs.typed::<f32>(4, "b_scale")?;
@@ -118,11 +109,7 @@ pub(crate) fn pack(
 ) -> Result<PackedRight<PackedQGemm>, OpError> {
     let [k, n] = extents(3, b, gemm.transpose_b)?;
     check_inner(k)?;
-    let order = if gemm.transpose_b {
-        Order::Nk
-    } else {
-        Order::Kn
-    };
+    let order = if gemm.transpose_b { Order::Nk } else { Order::Kn };
     let weight = PackedQGemm::new(int_slice(3, b)?, order, [k, n], &zero_points(zero, n)?);
     Ok(PackedRight { weight, k, n })
 }
@@ -155,10 +142,7 @@ pub(crate) fn run(
     by_code_type!(inputs, 0, run_of(packed, inputs, work))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the arithmetic that onnxruntime does"
-)]
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
 fn run_of<T: Code>(
     packed: &PackedRight<PackedQGemm>,
     inputs: &Inputs<'_>,
@@ -170,30 +154,15 @@ fn run_of<T: Code>(
     let n = packed.n;
     let from = QParam::read(inputs, 1)?;
     let scales = inputs.typed::<f32>(4, "b_scale")?.1;
-    let bias = inputs
-        .optional(6)
-        .map(|_| inputs.typed::<i32>(6, "C"))
-        .transpose()?
-        .map(|b| b.1);
+    let bias = inputs.optional(6).map(|_| inputs.typed::<i32>(6, "C")).transpose()?.map(|b| b.1);
     if ![1, n].contains(&scales.len()) || bias.is_some_and(|b| b.len() != n) {
-        return Err(OpError::Invalid(format!(
-            "scales or bias that are not one per column of {n}"
-        )));
+        return Err(OpError::Invalid(format!("scales or bias that are not one per column of {n}")));
     }
     let shape = Shape::from([m, n]);
     let mut sums = work.pool.sums(&shape)?;
     let zero = [from.zero_point];
-    let call = QGemmCall {
-        m,
-        a_zero_points: &zero,
-        parallel: work.parallel,
-    };
-    packed.weight.run(
-        T::slice(a.as_slice::<T>()?),
-        &call,
-        &mut sums,
-        &mut work.scratch,
-    );
+    let call = QGemmCall { m, a_zero_points: &zero, parallel: work.parallel };
+    packed.weight.run(T::slice(a.as_slice::<T>()?), &call, &mut sums, &mut work.scratch);
     if let Some(bias) = bias {
         for (i, sum) in sums.iter_mut().enumerate() {
             *sum = sum.wrapping_add(bias[i % n]);

@@ -16,11 +16,7 @@ pub(crate) trait Code: Element + lowbit_kernels::Code {
     fn buffer(work: &mut Workspace, shape: &Shape) -> Result<Vec<Self>, OpError>;
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`as` saturates"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
 impl Code for u8 {
     fn saturate(value: f32) -> Self {
         value as u8
@@ -56,19 +52,13 @@ pub(crate) struct QParam {
 impl QParam {
     /// Reads a scale at input `index` and a zero point behind it.
     pub(crate) fn read(inputs: &Inputs<'_>, index: usize) -> Result<QParam, OpError> {
-        let scale = inputs.float_scalar(index)?.ok_or(OpError::Missing {
-            index,
-            name: "scale",
-        })?;
+        let scale = inputs.float_scalar(index)?.ok_or(OpError::Missing { index, name: "scale" })?;
         let zero_point = zero_points(inputs.optional(index + 1), 1)?[0];
         Ok(QParam { scale, zero_point })
     }
 
     /// The zero point as float.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "zero points of 8 bits are exact"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "zero points of 8 bits are exact")]
     pub(crate) fn zero(self) -> f32 {
         self.zero_point as f32
     }
@@ -92,15 +82,13 @@ pub(crate) fn zero_points(tensor: Option<&Tensor>, lines: usize) -> Result<Vec<i
     };
     let eight_bits = matches!(tensor.dtype(), DType::U8 | DType::I8);
     let found = codes_as_i32(tensor).filter(|_| eight_bits);
-    found
-        .filter(|z| z.len() == 1 || z.len() == lines)
-        .ok_or_else(|| {
-            OpError::Invalid(format!(
-                "zero points: found {}{}, expected int8 or uint8 of 1 or {lines} elements",
-                tensor.dtype(),
-                tensor.shape()
-            ))
-        })
+    found.filter(|z| z.len() == 1 || z.len() == lines).ok_or_else(|| {
+        OpError::Invalid(format!(
+            "zero points: found {}{}, expected int8 or uint8 of 1 or {lines} elements",
+            tensor.dtype(),
+            tensor.shape()
+        ))
+    })
 }
 
 /// The 8-bit type of an operand.

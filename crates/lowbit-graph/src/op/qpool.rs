@@ -12,15 +12,8 @@ pub(crate) fn global_average(inputs: &Inputs<'_>, work: &mut Workspace) -> Resul
     by_code_type!(inputs, 0, global_average_of(inputs, work))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the arithmetic that onnxruntime does"
-)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "planes are small"
-)]
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "planes are small")]
 fn global_average_of<T: Code>(
     inputs: &Inputs<'_>,
     work: &mut Workspace,
@@ -30,10 +23,7 @@ fn global_average_of<T: Code>(
     let [n, c, h, w] = dims4(0, x)?;
     let count = h * w;
     if count == 0 {
-        return Err(OpError::Invalid(format!(
-            "mean over no elements: input {}",
-            x.shape()
-        )));
+        return Err(OpError::Invalid(format!("mean over no elements: input {}", x.shape())));
     }
     let multiplier = from.scale / (to.scale * count as f32);
     let shape = Shape::from([n, c, 1, 1]);
@@ -55,10 +45,7 @@ pub(crate) fn average(
     by_code_type!(inputs, 0, average_of(pool, inputs, work))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the arithmetic that onnxruntime does"
-)]
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
 fn average_of<T: Code>(
     pool: &Pool2d,
     inputs: &Inputs<'_>,
@@ -84,9 +71,7 @@ fn average_of<T: Code>(
     let taps = |axis: usize, at: usize, extent: usize| {
         let inside = move |k: usize| {
             let position = at * pool.strides[axis] + k * pool.dilations[axis];
-            position
-                .checked_sub(window.pads[axis])
-                .filter(|&p| p < extent)
+            position.checked_sub(window.pads[axis]).filter(|&p| p < extent)
         };
         let limit = extent + window.pads[axis] + window.pads[axis + 2];
         let padded = move |&k: &usize| at * pool.strides[axis] + k * pool.dilations[axis] < limit;

@@ -43,12 +43,7 @@ impl Blocking {
     /// Checks `scale`'s shape against `x`'s and finds the runs.
     fn runs(&self, x: &Shape, scale: &Tensor) -> Result<Runs, OpError> {
         let numel = x.numel();
-        let per_tensor = Runs {
-            outer: 1,
-            extent: 1,
-            inner: numel,
-            block: 1,
-        };
+        let per_tensor = Runs { outer: 1, extent: 1, inner: numel, block: 1 };
         if scale.len() == 1 && self.block_size == 0 {
             return Ok(per_tensor);
         }
@@ -100,11 +95,7 @@ fn zero_points(inputs: &Inputs<'_>, index: usize, scales: usize) -> Result<Vec<i
     let Some(tensor) = inputs.optional(index) else {
         return Ok(vec![0; scales]);
     };
-    let input_error = |found: String, expected: String| OpError::Input {
-        index,
-        found,
-        expected,
-    };
+    let input_error = |found: String, expected: String| OpError::Input { index, found, expected };
     if tensor.len() != scales {
         let found = format!("{} zero points", tensor.len());
         return Err(input_error(found, format!("{scales}, one per scale")));
@@ -127,14 +118,8 @@ pub(crate) fn codes_as_i32(tensor: &Tensor) -> Option<Vec<i32>> {
 
 /// One code: `clamp(rint(x / scale) + zero_point)` in f32 arithmetic, as onnxruntime computes it.
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "clamped to the type's range first"
-)]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "ranges of at most 16 bits are exact in f32"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "clamped to the type's range first")]
+#[expect(clippy::cast_precision_loss, reason = "ranges of at most 16 bits are exact in f32")]
 pub(crate) fn quantize_one(x: f32, scale: f32, zero_point: i32, range: (i32, i32)) -> i32 {
     let (low, high) = ((range.0 - zero_point) as f32, (range.1 - zero_point) as f32);
     (x / scale).round_ties_even().clamp(low, high) as i32 + zero_point
@@ -185,11 +170,7 @@ impl QuantizeLinear {
 }
 
 /// A tensor of codes that are known to lie in `dtype`'s range.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "codes are in range"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are in range")]
 pub(crate) fn tensor_of_codes(
     dtype: DType,
     shape: Shape,
@@ -246,40 +227,25 @@ impl DequantizeLinear {
 
 /// The value of one code, in f32 arithmetic.
 #[inline]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "as onnxruntime: int32 rounds to the nearest float"
-)]
+#[expect(clippy::cast_precision_loss, reason = "as onnxruntime: int32 rounds to the nearest float")]
 pub(crate) fn dequantize_one(code: i32, scale: f32, zero_point: i32) -> f32 {
     code.wrapping_sub(zero_point) as f32 * scale
 }
 
 /// DynamicQuantizeLinear: uint8 codes over the range of x widened to hold 0, with that scale and zero point.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to 0..=255"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=255")]
 pub(crate) fn dynamic(inputs: &Inputs<'_>) -> Result<Vec<Tensor>, OpError> {
     let (x, values) = inputs.typed::<f32>(0, "x")?;
     let low = values.iter().copied().fold(0.0f32, f32::min);
     let high = values.iter().copied().fold(0.0f32, f32::max);
-    let scale = if high > low {
-        (high - low) / 255.0
-    } else {
-        1.0
-    };
+    let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
     let zero_point = (-low / scale).clamp(0.0, 255.0).round_ties_even() as u8;
     let codes = values
         .iter()
         .map(|&v| quantize_one(v, scale, i32::from(zero_point), (0, 255)) as u8)
         .collect::<Vec<u8>>();
     let codes = Tensor::new(x.shape().clone(), codes);
-    Ok(vec![
-        codes,
-        Tensor::scalar(scale),
-        Tensor::scalar(zero_point),
-    ])
+    Ok(vec![codes, Tensor::scalar(scale), Tensor::scalar(zero_point)])
 }
 
 /// The int32 code of a bias: rounded to nearest even, saturating.

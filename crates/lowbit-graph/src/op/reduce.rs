@@ -86,9 +86,9 @@ impl Reduce {
     {
         match self.kind {
             ReduceKind::Sum => Ok(|row| row.iter().fold(T::default(), |sum, &x| T::add(sum, x))),
-            ReduceKind::Mean if plan.row == 0 => Err(OpError::Invalid(
-                "the mean of no integers is undefined".into(),
-            )),
+            ReduceKind::Mean if plan.row == 0 => {
+                Err(OpError::Invalid("the mean of no integers is undefined".into()))
+            }
             ReduceKind::Mean => Ok(|row| {
                 let total: i128 = row.iter().map(|&x| i128::from(i64::from(x))).sum();
                 // A mean lies between the smallest and the largest element.
@@ -115,21 +115,12 @@ impl Plan {
         let order = [outside, inside.clone()].concat();
         let axes: Vec<Axis<1>> = order
             .iter()
-            .map(|&axis| Axis {
-                extent: input[axis],
-                strides: [strides[axis]],
-            })
+            .map(|&axis| Axis { extent: input[axis], strides: [strides[axis]] })
             .collect();
         Plan {
             walk: (!order.is_sorted()).then(|| Walk::new([0], &axes)),
-            read: axes
-                .iter()
-                .map(|axis| axis.extent)
-                .collect::<Vec<_>>()
-                .into(),
-            row: inside
-                .iter()
-                .fold(1, |row, &axis| row.wrapping_mul(input[axis])),
+            read: axes.iter().map(|axis| axis.extent).collect::<Vec<_>>().into(),
+            row: inside.iter().fold(1, |row, &axis| row.wrapping_mul(input[axis])),
         }
     }
 
@@ -148,8 +139,7 @@ impl Plan {
         let mut ordered = T::take(&mut work.pool, &self.read)?;
         copy(walk, values, &mut ordered);
         rows(&ordered, self.row, work.parallel, &mut out, of_row);
-        work.pool
-            .give(remake(T::DTYPE, self.read.clone(), ordered)?);
+        work.pool.give(remake(T::DTYPE, self.read.clone(), ordered)?);
         remake(T::DTYPE, shape, out)
     }
 }

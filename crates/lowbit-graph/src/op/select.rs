@@ -11,11 +11,7 @@ pub(crate) fn forward(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tenso
     let (condition, chosen) = inputs.typed::<bool>(0, "condition")?;
     let then = inputs.required(1, "X")?;
     let otherwise = inputs.required(2, "Y")?;
-    let shape = broadcast(
-        2,
-        otherwise.shape(),
-        &broadcast(1, then.shape(), condition.shape())?,
-    )?;
+    let shape = broadcast(2, otherwise.shape(), &broadcast(1, then.shape(), condition.shape())?)?;
     with_values!(then, values => {
         let others = same_type(2, otherwise, then)?;
         let mut out = Pooled::take(&mut work.pool, &shape)?;
@@ -35,11 +31,7 @@ fn choose<T: Copy + Send + Sync>(
     share(parallel, out, |first, part| {
         walk.rows(first, part, |row, [i, j, k]| {
             for (c, r) in row.iter_mut().enumerate() {
-                *r = if condition[i + c * s] {
-                    then[j + c * t]
-                } else {
-                    otherwise[k + c * u]
-                };
+                *r = if condition[i + c * s] { then[j + c * t] } else { otherwise[k + c * u] };
             }
         });
     });

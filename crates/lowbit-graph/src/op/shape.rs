@@ -36,9 +36,7 @@ impl ShapeOf {
         let one = |&d: &usize| {
             i64::try_from(d).map_err(|_| OpError::Invalid(format!("an extent of {d} is no int64")))
         };
-        Ok(Tensor::vector(
-            kept.iter().map(one).collect::<Result<Vec<i64>, _>>()?,
-        ))
+        Ok(Tensor::vector(kept.iter().map(one).collect::<Result<Vec<i64>, _>>()?))
     }
 }
 
@@ -77,9 +75,7 @@ pub(crate) fn wanted_shape(index: usize, inputs: &Inputs<'_>) -> Result<Shape, O
             expected: "extents from 0 on".into(),
         })
     };
-    Ok(Shape::new(
-        dims.iter().map(one).collect::<Result<Vec<_>, _>>()?,
-    ))
+    Ok(Shape::new(dims.iter().map(one).collect::<Result<Vec<_>, _>>()?))
 }
 
 #[cfg(test)]

@@ -48,13 +48,8 @@ fn cuts(inputs: &Inputs<'_>, dims: &[usize]) -> Result<Vec<Cut>, OpError> {
         }
         cuts[axis] = Some(cut(dims[axis], starts[i], ends[i], steps[i])?);
     }
-    let whole = |(cut, &extent): (&Option<Cut>, &usize)| {
-        cut.unwrap_or(Cut {
-            start: 0,
-            step: 1,
-            extent,
-        })
-    };
+    let whole =
+        |(cut, &extent): (&Option<Cut>, &usize)| cut.unwrap_or(Cut { start: 0, step: 1, extent });
     Ok(cuts.iter().zip(dims).map(whole).collect())
 }
 
@@ -81,22 +76,11 @@ fn cut(extent: usize, start: i64, end: i64, step: i64) -> Result<Cut, OpError> {
     }
     let limit = extent as i128;
     let from_start = |at: i64| {
-        if at < 0 {
-            i128::from(at) + limit
-        } else {
-            i128::from(at)
-        }
+        if at < 0 { i128::from(at) + limit } else { i128::from(at) }
     };
     // A backward slice starts on an element and ends before the first.
-    let (low, high) = if step > 0 {
-        (0, limit)
-    } else {
-        (-1, limit - 1)
-    };
-    let (start, end) = (
-        from_start(start).clamp(low, high),
-        from_start(end).clamp(low, high),
-    );
+    let (low, high) = if step > 0 { (0, limit) } else { (-1, limit - 1) };
+    let (start, end) = (from_start(start).clamp(low, high), from_start(end).clamp(low, high));
     let step = i128::from(step);
     let distance = if step > 0 { end - start } else { start - end };
     let count = (distance.max(0) + step.abs() - 1) / step.abs();
@@ -113,16 +97,10 @@ fn walk(cuts: &[Cut], dims: &[usize]) -> Walk<1> {
     let axes: Vec<Axis<1>> = cuts
         .iter()
         .zip(&strides)
-        .map(|(cut, stride)| Axis {
-            extent: cut.extent,
-            strides: [stride.wrapping_mul(cut.step)],
-        })
+        .map(|(cut, stride)| Axis { extent: cut.extent, strides: [stride.wrapping_mul(cut.step)] })
         .collect();
-    let start = cuts
-        .iter()
-        .zip(&strides)
-        .map(|(cut, stride)| cut.start * stride.cast_unsigned())
-        .sum();
+    let start =
+        cuts.iter().zip(&strides).map(|(cut, stride)| cut.start * stride.cast_unsigned()).sum();
     Walk::new([start], &axes)
 }
 

@@ -102,15 +102,8 @@ impl<const K: usize> Walk<K> {
     /// A walk over `axes`, outermost first, from `start`. The product of the extents must not overflow.
     pub(crate) fn new(start: [usize; K], axes: &[Axis<K>]) -> Self {
         let mut outer = merge(axes);
-        let inner = outer.pop().unwrap_or(Axis {
-            extent: 1,
-            strides: [1; K],
-        });
-        Walk {
-            start,
-            outer,
-            inner,
-        }
+        let inner = outer.pop().unwrap_or(Axis { extent: 1, strides: [1; K] });
+        Walk { start, outer, inner }
     }
 
     /// Operands that broadcast to `output`, as the caller has checked.
@@ -215,9 +208,7 @@ pub(crate) fn copy<T: Copy>(walk: &Walk<1>, source: &[T], out: &mut [T]) {
     let [stride] = walk.inner_strides();
     let along = walk.outer.iter().rposition(|axis| axis.strides == [1]);
     match (stride, along) {
-        (1, _) => walk.rows(0, out, |row, [i]| {
-            row.copy_from_slice(&source[i..i + row.len()])
-        }),
+        (1, _) => walk.rows(0, out, |row, [i]| row.copy_from_slice(&source[i..i + row.len()])),
         (0, _) => walk.rows(0, out, |row, [i]| row.fill(source[i])),
         (_, Some(axis)) => copy_tiles(walk, axis, source, out),
         (_, None) => walk.rows(0, out, |row, [i]| {

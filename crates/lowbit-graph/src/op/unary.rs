@@ -164,11 +164,7 @@ fn absolute(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError
 }
 
 fn integer_abs<T: Number>(x: T) -> T {
-    if x < T::default() {
-        T::sub(T::default(), x)
-    } else {
-        x
-    }
+    if x < T::default() { T::sub(T::default(), x) } else { x }
 }
 
 /// 1 / (1 + exp(-x)), written so that exp never overflows.
@@ -215,11 +211,7 @@ fn erfc(x: f64) -> f64 {
     if x.abs() < SERIES_BELOW {
         return 1.0 - erf_series(x);
     }
-    if x < 0.0 {
-        2.0 - erfc_fit(-x)
-    } else {
-        erfc_fit(x)
-    }
+    if x < 0.0 { 2.0 - erfc_fit(-x) } else { erfc_fit(x) }
 }
 
 /// erf(x) = 2/√π · Σ (-1)^k x^(2k+1) / (k! (2k+1)); 18 terms leave less than 1e-17 for |x| < 1.
@@ -293,11 +285,7 @@ pub(crate) fn prelu(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor,
 }
 
 fn leak<T: Number>(x: T, slope: T) -> T {
-    if x < T::default() {
-        T::mul(slope, x)
-    } else {
-        x
-    }
+    if x < T::default() { T::mul(slope, x) } else { x }
 }
 
 #[cfg(test)]

@@ -42,10 +42,7 @@ const EXTENT_MAX: usize = 1 << 30;
 pub(crate) fn resolve_window(input: [usize; 2], spec: &WindowSpec) -> Result<Window, OpError> {
     let (h, top, bottom) = resolve_axis_window(input[0], 0, spec)?;
     let (w, left, right) = resolve_axis_window(input[1], 1, spec)?;
-    Ok(Window {
-        output: [h, w],
-        pads: [top, left, bottom, right],
-    })
+    Ok(Window { output: [h, w], pads: [top, left, bottom, right] })
 }
 
 /// Elements a window spans: dilation·(kernel - 1) + 1.
@@ -70,10 +67,7 @@ fn resolve_axis_window(
             "kernel {kernel}, stride {stride}, dilation {dilation} on spatial axis {axis}: all must be positive"
         )));
     }
-    if [input, kernel, stride, dilation, before, after]
-        .iter()
-        .any(|&x| x > EXTENT_MAX)
-    {
+    if [input, kernel, stride, dilation, before, after].iter().any(|&x| x > EXTENT_MAX) {
         return Err(OpError::Invalid(format!(
             "an extent or window attribute on spatial axis {axis} exceeds {EXTENT_MAX}"
         )));

@@ -80,9 +80,7 @@ fn scalar(graph: &Graph, value: ValueId) -> Option<f32> {
 pub fn recognize_activations(graph: &Graph) -> Result<Graph, GraphError> {
     let mut known = graph.clone();
     for index in (0..known.nodes.len()).rev() {
-        let found = MATCHERS
-            .iter()
-            .find_map(|matcher| matcher(&Finder::new(&known), index));
+        let found = MATCHERS.iter().find_map(|matcher| matcher(&Finder::new(&known), index));
         if let Some((x, unary)) = found {
             known.nodes[index].op = Op::Unary(unary);
             known.nodes[index].inputs = vec![Some(x)];
@@ -105,10 +103,7 @@ struct Finder<'a> {
 
 impl<'a> Finder<'a> {
     fn new(graph: &'a Graph) -> Self {
-        Finder {
-            graph,
-            producers: graph.producers(),
-        }
+        Finder { graph, producers: graph.producers() }
     }
 
     fn node(&self, value: ValueId) -> Option<&'a Node> {
@@ -128,9 +123,7 @@ impl<'a> Finder<'a> {
             return Some((a, constant));
         }
         let commutes = matches!(binary, Binary::Add | Binary::Mul);
-        scalar(self.graph, a)
-            .filter(|_| commutes)
-            .map(|constant| (b, constant))
+        scalar(self.graph, a).filter(|_| commutes).map(|constant| (b, constant))
     }
 
     /// The operand of `value` when `unary` made it.
@@ -141,19 +134,14 @@ impl<'a> Finder<'a> {
 
     /// Both factors of a product, in both orders.
     fn factors(&self, value: ValueId) -> Vec<(ValueId, ValueId)> {
-        self.binary(value, Binary::Mul)
-            .map_or(vec![], |(a, b)| vec![(a, b), (b, a)])
+        self.binary(value, Binary::Mul).map_or(vec![], |(a, b)| vec![(a, b), (b, a)])
     }
 
     /// `value` without a factor of `constant`, written as a product or as a division by its inverse.
     fn scaled(&self, value: ValueId, constant: f32) -> Option<ValueId> {
-        let product = self
-            .with_constant(value, Binary::Mul)
-            .filter(|p| near(p.1, constant));
-        let quotient = || {
-            self.with_constant(value, Binary::Div)
-                .filter(|q| near(q.1, 1.0 / constant))
-        };
+        let product = self.with_constant(value, Binary::Mul).filter(|p| near(p.1, constant));
+        let quotient =
+            || self.with_constant(value, Binary::Div).filter(|q| near(q.1, 1.0 / constant));
         product.or_else(quotient).map(|(x, _)| x)
     }
 }
@@ -173,9 +161,7 @@ fn hard_swish(find: &Finder<'_>, index: usize) -> Option<(ValueId, Unary)> {
         if clip != (Activation::Clip { min: 0.0, max: 6.0 }) {
             return None;
         }
-        find.with_constant(node.input(0)?, Binary::Add)
-            .filter(|a| near(a.1, 3.0))
-            .map(|a| a.0)
+        find.with_constant(node.input(0)?, Binary::Add).filter(|a| near(a.1, 3.0)).map(|a| a.0)
     };
     let hard_sigmoid = |value: ValueId| {
         let node = find.node(value)?;
@@ -189,10 +175,7 @@ fn hard_swish(find: &Finder<'_>, index: usize) -> Option<(ValueId, Unary)> {
         }
     };
     let product = |value: ValueId, factor: &dyn Fn(ValueId) -> Option<ValueId>| {
-        find.factors(value)
-            .into_iter()
-            .find(|&(x, g)| factor(g) == Some(x))
-            .map(|(x, _)| x)
+        find.factors(value).into_iter().find(|&(x, g)| factor(g) == Some(x)).map(|(x, _)| x)
     };
     let scaled_gate = |value: ValueId| find.scaled(value, sixth).and_then(gate);
     let whole = find.scaled(output, sixth).and_then(|v| product(v, &gate));
@@ -225,9 +208,7 @@ fn half_gate(
     gate: &dyn Fn(ValueId) -> Option<ValueId>,
 ) -> Option<ValueId> {
     let one_plus = |value: ValueId| {
-        find.with_constant(value, Binary::Add)
-            .filter(|a| near(a.1, 1.0))
-            .and_then(|a| gate(a.0))
+        find.with_constant(value, Binary::Add).filter(|a| near(a.1, 1.0)).and_then(|a| gate(a.0))
     };
     let outer = find.scaled(output, 0.5).and_then(|product| {
         let mut pairs = find.factors(product).into_iter();
@@ -235,14 +216,8 @@ fn half_gate(
     });
     outer.or_else(|| {
         find.factors(output).into_iter().find_map(|(left, right)| {
-            let on_x = find
-                .scaled(left, 0.5)
-                .filter(|&x| one_plus(right) == Some(x));
-            let halved = || {
-                find.scaled(right, 0.5)
-                    .and_then(one_plus)
-                    .filter(|&x| x == left)
-            };
+            let on_x = find.scaled(left, 0.5).filter(|&x| one_plus(right) == Some(x));
+            let halved = || find.scaled(right, 0.5).and_then(one_plus).filter(|&x| x == left);
             on_x.or_else(halved)
         })
     })
@@ -260,10 +235,7 @@ fn gelu_erf(find: &Finder<'_>, index: usize) -> Option<(ValueId, Unary)> {
 /// ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
 fn gelu_tanh(find: &Finder<'_>, index: usize) -> Option<(ValueId, Unary)> {
     let cube = |value: ValueId| {
-        let power = find
-            .with_constant(value, Binary::Pow)
-            .filter(|p| near(p.1, 3.0))
-            .map(|p| p.0);
+        let power = find.with_constant(value, Binary::Pow).filter(|p| near(p.1, 3.0)).map(|p| p.0);
         let product = || {
             let pairs = find.factors(value);
             let square =
@@ -277,9 +249,7 @@ fn gelu_tanh(find: &Finder<'_>, index: usize) -> Option<(ValueId, Unary)> {
         let sum = find.scaled(argument, (2.0 / std::f32::consts::PI).sqrt())?;
         let (a, b) = find.binary(sum, Binary::Add)?;
         let matches = |x: ValueId, term: ValueId| {
-            find.scaled(term, 0.044_715)
-                .and_then(cube)
-                .filter(|&base| base == x)
+            find.scaled(term, 0.044_715).and_then(cube).filter(|&base| base == x)
         };
         matches(a, b).or_else(|| matches(b, a))
     };

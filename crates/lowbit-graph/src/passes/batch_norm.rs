@@ -34,10 +34,7 @@ struct Affine {
 
 impl Affine {
     /// scale = γ / √(σ² + ε), shift = β - μ·scale; in f64, so that folding adds no error of its own.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "back to the model's precision"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "back to the model's precision")]
     fn of(graph: &Graph, index: usize, norm: BatchNorm) -> Option<Affine> {
         let node = &graph.nodes[index];
         let parameter = |i: usize| {
@@ -47,10 +44,7 @@ impl Affine {
         let (gamma, beta, mean, variance) =
             (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
         let channels = gamma.len();
-        if [beta.len(), mean.len(), variance.len()]
-            .iter()
-            .any(|&n| n != channels)
-        {
+        if [beta.len(), mean.len(), variance.len()].iter().any(|&n| n != channels) {
             return None;
         }
         let factor = |c: usize| {
@@ -72,22 +66,14 @@ fn fold_into_producer(graph: &mut Graph, index: usize, affine: &Affine) -> bool 
     if graph.only_consumer(x) != Some(index) {
         return false;
     }
-    let Some(producer) = graph
-        .nodes
-        .iter()
-        .position(|n| n.outputs.contains(&Some(x)))
-    else {
+    let Some(producer) = graph.nodes.iter().position(|n| n.outputs.contains(&Some(x))) else {
         return false;
     };
     let node = graph.nodes[producer].clone();
     let layout = match node.op {
         Op::Conv(conv) if conv.activation == Activation::None => Rows::First,
         Op::Gemm(gemm) if gemm.activation == Activation::None && gemm.beta == 1.0 => {
-            if gemm.transpose_b {
-                Rows::First
-            } else {
-                Rows::Last
-            }
+            if gemm.transpose_b { Rows::First } else { Rows::Last }
         }
         _ => return false,
     };
@@ -148,11 +134,7 @@ impl Rows {
             Rows::First => i / per_row,
             Rows::Last => i % channels,
         };
-        let scaled = values
-            .iter()
-            .enumerate()
-            .map(|(i, w)| w * factors[channel(i)])
-            .collect();
+        let scaled = values.iter().enumerate().map(|(i, w)| w * factors[channel(i)]).collect();
         Some(Tensor::new(weight.shape().clone(), scaled))
     }
 }
@@ -166,10 +148,7 @@ fn stand_alone(graph: &mut Graph, trace: &Trace, index: usize, affine: &Affine) 
     let mut shape = vec![1; rank.max(2)];
     shape[1] = channels;
     let constant = |graph: &mut Graph, what: &str, shape: Vec<usize>, values: &[f32]| {
-        graph.add_constant(
-            &format!("{}_{what}", node.name),
-            Tensor::new(shape, values.to_vec()),
-        )
+        graph.add_constant(&format!("{}_{what}", node.name), Tensor::new(shape, values.to_vec()))
     };
     if rank == 4 {
         let weight = constant(graph, "scale", vec![channels, 1, 1, 1], &affine.scale);

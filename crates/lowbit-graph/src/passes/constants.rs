@@ -17,9 +17,7 @@ const FOLD_LIMIT: usize = 1 << 24;
 /// # Errors
 /// When such a node refuses its inputs.
 pub fn fold_constants(graph: &Graph) -> Result<Graph, GraphError> {
-    fold(graph, |op| {
-        !matches!(op, Op::DequantizeLinear(_) | Op::QuantizeLinear(_))
-    })
+    fold(graph, |op| !matches!(op, Op::DequantizeLinear(_) | Op::QuantizeLinear(_)))
 }
 
 /// Replaces the nodes that `wanted` accepts and whose inputs are all constant.
@@ -38,18 +36,8 @@ pub(super) fn fold(graph: &Graph, wanted: impl Fn(&Op) -> bool) -> Result<Graph,
             }
         }
     }
-    let known = |node: &Node| {
-        node.outputs
-            .iter()
-            .flatten()
-            .all(|&v| folded.constant(v).is_some())
-    };
-    let kept = folded
-        .nodes
-        .iter()
-        .filter(|node| !known(node))
-        .cloned()
-        .collect();
+    let known = |node: &Node| node.outputs.iter().flatten().all(|&v| folded.constant(v).is_some());
+    let kept = folded.nodes.iter().filter(|node| !known(node)).cloned().collect();
     folded.nodes = kept;
     Ok(folded)
 }

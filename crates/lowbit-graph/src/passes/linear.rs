@@ -32,9 +32,7 @@ pub fn normalize_linear(graph: &Graph, trace: &Trace) -> Result<Graph, GraphErro
 fn matmul_to_gemm(graph: &mut Graph, trace: &Trace, index: usize) {
     let node = &graph.nodes[index];
     let rank2 = |value: Option<ValueId>| {
-        value
-            .and_then(|v| trace.shape(v))
-            .is_some_and(|shape| shape.len() == 2)
+        value.and_then(|v| trace.shape(v)).is_some_and(|shape| shape.len() == 2)
     };
     if rank2(node.input(0)) && rank2(node.input(1)) && graph.constant_input(node, 1).is_some() {
         graph.nodes[index].op = Op::Gemm(Gemm {
@@ -50,13 +48,8 @@ fn matmul_to_gemm(graph: &mut Graph, trace: &Trace, index: usize) {
 fn mean_to_pool(graph: &mut Graph, trace: &Trace, index: usize) {
     let node = graph.nodes[index].clone();
     let Op::Reduce(reduce) = node.op else { return };
-    let rank4 = node
-        .input(0)
-        .and_then(|v| trace.shape(v))
-        .is_some_and(|s| s.len() == 4);
-    let axes = graph
-        .constant_input(&node, 1)
-        .and_then(|axes| axes.to_i64());
+    let rank4 = node.input(0).and_then(|v| trace.shape(v)).is_some_and(|s| s.len() == 4);
+    let axes = graph.constant_input(&node, 1).and_then(|axes| axes.to_i64());
     let Some(mut axes) = axes.filter(|_| rank4) else {
         return;
     };

@@ -52,11 +52,7 @@ pub fn lower_qdq(graph: &Graph) -> Result<(Graph, Vec<Placement>), GraphError> {
             Ok(runs) => runs,
             Err(reason) => Runs::Float(reason),
         };
-        placements.push(Placement {
-            node: node.name.clone(),
-            op: node.op.name(),
-            runs,
-        });
+        placements.push(Placement { node: node.name.clone(), op: node.op.name(), runs });
     }
     let mut lowered = lowering.finish();
     lowered.remove_dead();
@@ -95,25 +91,16 @@ impl Lowering {
                 readers.entry(value).or_default().push(node.clone());
             }
         }
-        Lowering {
-            graph: graph.clone(),
-            producers,
-            readers,
-            replaced: HashMap::new(),
-        }
+        Lowering { graph: graph.clone(), producers, readers, replaced: HashMap::new() }
     }
 
     fn finish(self) -> Graph {
         let mut graph = self.graph;
         let added: Vec<Node> = self.replaced.into_values().flatten().collect();
         // A code value that a new node makes is no longer made by the old QuantizeLinear.
-        let made: std::collections::HashSet<ValueId> = added
-            .iter()
-            .flat_map(|n| n.outputs.iter().flatten().copied())
-            .collect();
-        graph
-            .nodes
-            .retain(|node| !node.outputs.iter().flatten().any(|v| made.contains(v)));
+        let made: std::collections::HashSet<ValueId> =
+            added.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect();
+        graph.nodes.retain(|node| !node.outputs.iter().flatten().any(|v| made.contains(v)));
         graph.nodes.extend(added);
         graph
     }
@@ -161,30 +148,21 @@ impl Lowering {
 
     /// What input `index` of `node` is dequantized from.
     pub(super) fn dequantized(&self, node: &Node, index: usize) -> Result<Coded, String> {
-        let value = node
-            .input(index)
-            .ok_or_else(|| format!("input {index} is not given"))?;
+        let value = node.input(index).ok_or_else(|| format!("input {index} is not given"))?;
         let name = self.graph.value_name(value);
         let producer = self.producers.get(&value);
         match producer.map(|p| (&p.op, p)) {
             Some((Op::DequantizeLinear(_), dequantize)) => coded(dequantize, dequantize.input(0))
                 .ok_or_else(|| format!("the DequantizeLinear of \"{name}\" lacks an operand")),
-            _ => Err(format!(
-                "input {index} (\"{name}\") does not come from DequantizeLinear"
-            )),
+            _ => Err(format!("input {index} (\"{name}\") does not come from DequantizeLinear")),
         }
     }
 
     /// As [`Lowering::dequantized`], for an activation: 8-bit codes with one scale.
     pub(super) fn activation_input(&self, node: &Node, index: usize) -> Result<Coded, String> {
         let coded = self.dequantized(node, index)?;
-        if self
-            .constant(coded.scale)
-            .is_none_or(|scale| scale.len() != 1)
-        {
-            return Err(format!(
-                "input {index} has more than one scale, or one that is computed"
-            ));
+        if self.constant(coded.scale).is_none_or(|scale| scale.len() != 1) {
+            return Err(format!("input {index} has more than one scale, or one that is computed"));
         }
         Ok(coded)
     }
@@ -193,25 +171,18 @@ impl Lowering {
     pub(super) fn quantized(&self, value: ValueId) -> Result<Coded, String> {
         let name = self.graph.value_name(value);
         if self.graph.outputs.contains(&value) {
-            return Err(format!(
-                "its result \"{name}\" is a float output of the model"
-            ));
+            return Err(format!("its result \"{name}\" is a float output of the model"));
         }
         match self.readers.get(&value).map(Vec::as_slice) {
             Some([reader]) if matches!(reader.op, Op::QuantizeLinear(_)) => {
                 let coded = coded(reader, Some(reader.output()))
                     .ok_or_else(|| format!("the QuantizeLinear of \"{name}\" lacks an operand"))?;
-                if self
-                    .constant(coded.scale)
-                    .is_none_or(|scale| scale.len() != 1)
-                {
+                if self.constant(coded.scale).is_none_or(|scale| scale.len() != 1) {
                     return Err(format!("its result \"{name}\" is not quantized per tensor"));
                 }
                 Ok(coded)
             }
-            _ => Err(format!(
-                "its result \"{name}\" does not go to one QuantizeLinear alone"
-            )),
+            _ => Err(format!("its result \"{name}\" does not go to one QuantizeLinear alone")),
         }
     }
 
@@ -229,19 +200,12 @@ impl Lowering {
 
     /// The type of a zero point, which is the type of its codes; uint8 when it is left out.
     pub(super) fn code_type(&self, coded: Coded) -> DType {
-        coded
-            .zero_point
-            .and_then(|z| self.constant(z))
-            .map_or(DType::U8, |z| z.dtype())
+        coded.zero_point.and_then(|z| self.constant(z)).map_or(DType::U8, |z| z.dtype())
     }
 
     /// (scale, zero point, smallest code, largest code) of an activation.
     pub(super) fn parameters(&self, coded: Coded) -> Option<(f32, i32, (i32, i32))> {
-        let scale = *self
-            .constant(coded.scale)?
-            .as_slice::<f32>()
-            .ok()?
-            .first()?;
+        let scale = *self.constant(coded.scale)?.as_slice::<f32>().ok()?.first()?;
         let zero_point = match coded.zero_point {
             None => 0,
             Some(value) => i32::try_from(*self.constant(value)?.to_i64()?.first()?).ok()?,
@@ -251,8 +215,7 @@ impl Lowering {
 
     /// Puts `nodes` in the place of what `node` and its QuantizeLinear did.
     pub(super) fn replace(&mut self, node: &Node, nodes: Vec<Node>) {
-        self.replaced
-            .insert(self.graph.value_name(node.output()).to_owned(), nodes);
+        self.replaced.insert(self.graph.value_name(node.output()).to_owned(), nodes);
     }
 
     /// A zero point operand, made when it was left out.
@@ -269,9 +232,5 @@ impl Lowering {
 }
 
 fn coded(node: &Node, codes: Option<ValueId>) -> Option<Coded> {
-    Some(Coded {
-        codes: codes?,
-        scale: node.input(1)?,
-        zero_point: node.input(2),
-    })
+    Some(Coded { codes: codes?, scale: node.input(1)?, zero_point: node.input(2) })
 }

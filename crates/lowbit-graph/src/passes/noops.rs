@@ -18,9 +18,7 @@ pub fn remove_noops(graph: &Graph, trace: &Trace) -> Result<Graph, GraphError> {
         if changes_nothing(graph, trace, node) && !ends {
             // The node may read a value that an earlier removal replaced.
             let position = kept.nodes.iter().position(|n| n.outputs == node.outputs);
-            let from = position
-                .and_then(|p| kept.nodes[p].input(0))
-                .unwrap_or(from);
+            let from = position.and_then(|p| kept.nodes[p].input(0)).unwrap_or(from);
             kept.replace_uses(node.output(), from);
             kept.nodes.retain(|n| n.outputs != node.outputs);
         }

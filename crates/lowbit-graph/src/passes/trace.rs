@@ -41,10 +41,7 @@ pub fn trace(graph: &Graph, example: &[Tensor]) -> Result<Trace, GraphError> {
     let session = Session::new(graph)?;
     let derived = shape_derived(graph);
     let mut traced = Trace::default();
-    let fixed = graph
-        .inputs
-        .iter()
-        .all(|i| i.dims.first().is_none_or(Option::is_some));
+    let fixed = graph.inputs.iter().all(|i| i.dims.first().is_none_or(Option::is_some));
     for copies in 0..2 {
         if fixed && copies == 1 {
             traced.shapes[1] = traced.shapes[0].clone();

@@ -33,12 +33,7 @@ fn operands_broadcast_as_index_arithmetic_says() {
                 let position = linear % shape[axis];
                 linear /= shape[axis];
                 if let Some(own) = (axis + tensor.rank()).checked_sub(shape.len()) {
-                    index += stride
-                        * if tensor.shape()[own] == 1 {
-                            0
-                        } else {
-                            position
-                        };
+                    index += stride * if tensor.shape()[own] == 1 { 0 } else { position };
                     stride *= tensor.shape()[own];
                 }
             }
@@ -55,14 +50,7 @@ fn operands_broadcast_as_index_arithmetic_says() {
 fn large_maps_are_the_same_on_many_threads() {
     let mut rng = Rng::new(2);
     let x = normal(&[2, 17, 61, 67], &mut rng);
-    for other in [
-        &[2, 17, 61, 67][..],
-        &[1, 17, 1, 1],
-        &[17, 1, 1],
-        &[2, 17, 1, 1],
-        &[],
-        &[67],
-    ] {
+    for other in [&[2, 17, 61, 67][..], &[1, 17, 1, 1], &[17, 1, 1], &[2, 17, 1, 1], &[], &[67]] {
         run(&Op::Binary(Binary::Mul), &[&x, &normal(other, &mut rng)]).unwrap();
         run(&Op::Binary(Binary::Mul), &[&normal(other, &mut rng), &x]).unwrap();
     }
@@ -71,43 +59,15 @@ fn large_maps_are_the_same_on_many_threads() {
 #[test]
 fn integers_wrap_and_truncate() {
     let op = |b| Op::Binary(b);
-    check(
-        &op(Binary::Div),
-        &[&i(&[-7, 7]), &i(&[2, -2])],
-        &i(&[-3, -3]),
-    );
-    check(
-        &op(Binary::Add),
-        &[&i(&[i64::MAX]), &i(&[1])],
-        &i(&[i64::MIN]),
-    );
-    check(
-        &op(Binary::Div),
-        &[&i(&[i64::MIN]), &i(&[-1])],
-        &i(&[i64::MIN]),
-    );
+    check(&op(Binary::Div), &[&i(&[-7, 7]), &i(&[2, -2])], &i(&[-3, -3]));
+    check(&op(Binary::Add), &[&i(&[i64::MAX]), &i(&[1])], &i(&[i64::MIN]));
+    check(&op(Binary::Div), &[&i(&[i64::MIN]), &i(&[-1])], &i(&[i64::MIN]));
     let bytes = |v: &[u8]| Tensor::vector(v.to_vec());
-    check(
-        &op(Binary::Sub),
-        &[&bytes(&[1]), &bytes(&[2])],
-        &bytes(&[255]),
-    );
-    check(
-        &op(Binary::Max),
-        &[&bytes(&[1, 9]), &bytes(&[2])],
-        &bytes(&[2, 9]),
-    );
-    check(
-        &op(Binary::Equal),
-        &[&i(&[1, 2]), &i(&[1])],
-        &Tensor::vector(vec![true, false]),
-    );
+    check(&op(Binary::Sub), &[&bytes(&[1]), &bytes(&[2])], &bytes(&[255]));
+    check(&op(Binary::Max), &[&bytes(&[1, 9]), &bytes(&[2])], &bytes(&[2, 9]));
+    check(&op(Binary::Equal), &[&i(&[1, 2]), &i(&[1])], &Tensor::vector(vec![true, false]));
     let bools = Tensor::vector(vec![true, false]);
-    check(
-        &op(Binary::Equal),
-        &[&bools, &bools],
-        &Tensor::vector(vec![true, true]),
-    );
+    check(&op(Binary::Equal), &[&bools, &bools], &Tensor::vector(vec![true, true]));
 }
 
 #[test]
@@ -123,18 +83,10 @@ fn nan_spreads_through_min_and_max() {
 fn powers() {
     let pow = Op::Binary(Binary::Pow);
     let x = f(&[3], &[1.0, 2.0, 3.0]);
-    check(
-        &pow,
-        &[&x, &f(&[3], &[4.0, 5.0, 6.0])],
-        &f(&[3], &[1.0, 32.0, 729.0]),
-    );
+    check(&pow, &[&x, &f(&[3], &[4.0, 5.0, 6.0])], &f(&[3], &[1.0, 32.0, 729.0]));
     check(&pow, &[&x, &f(&[], &[2.0])], &f(&[3], &[1.0, 4.0, 9.0]));
     check(&pow, &[&x, &i(&[3])], &f(&[3], &[1.0, 8.0, 27.0]));
-    check(
-        &pow,
-        &[&f(&[], &[-1.0]), &i(&[16_777_217])],
-        &f(&[1], &[-1.0]),
-    );
+    check(&pow, &[&f(&[], &[-1.0]), &i(&[16_777_217])], &f(&[1], &[-1.0]));
     check(&pow, &[&i(&[1, 2, 3]), &i(&[4, 5, 6])], &i(&[1, 32, 729]));
     check(&pow, &[&i(&[1, 2, 3]), &f(&[], &[2.0])], &i(&[1, 4, 9]));
     refuse(&pow, &[&i(&[2]), &i(&[-1])], "exponent -1");
@@ -143,16 +95,8 @@ fn powers() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let add = Op::Binary(Binary::Add);
-    refuse(
-        &add,
-        &[&range(&[2]), &range(&[3])],
-        "input 1: found shape [3]",
-    );
-    refuse(
-        &add,
-        &[&range(&[2]), &i(&[1])],
-        "input 1: found int64, expected float32",
-    );
+    refuse(&add, &[&range(&[2]), &range(&[3])], "input 1: found shape [3]");
+    refuse(&add, &[&range(&[2]), &i(&[1])], "input 1: found int64, expected float32");
     refuse(&add, &[&range(&[2])], "input 1 (B) is missing");
     refuse(&Op::Binary(Binary::Div), &[&i(&[1]), &i(&[0])], "integer 0");
     let huge = Tensor::new([1 << 40, 0, 1], Vec::<f32>::new());

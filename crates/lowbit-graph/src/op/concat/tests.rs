@@ -31,17 +31,9 @@ fn split_undoes_concat() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    refuse(
-        &concat(0),
-        &[&range(&[2, 2]), &range(&[2, 1])],
-        "input 1: found shape [2, 1]",
-    );
+    refuse(&concat(0), &[&range(&[2, 2]), &range(&[2, 1])], "input 1: found shape [2, 1]");
     refuse(&concat(2), &[&range(&[2, 2])], "axis 2 of a rank-2 tensor");
     let integers = Tensor::new([2, 2], vec![0i64; 4]);
-    refuse(
-        &concat(0),
-        &[&range(&[2, 2]), &integers],
-        "input 1: found int64",
-    );
+    refuse(&concat(0), &[&range(&[2, 2]), &integers], "input 1: found int64");
     refuse(&concat(0), &[], "missing");
 }

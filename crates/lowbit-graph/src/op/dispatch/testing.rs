@@ -10,10 +10,7 @@ pub(crate) fn run_all(op: &Op, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>
     work.pool.give(Tensor::full([1 << 12], f32::NAN));
     work.pool.give(Tensor::full([1 << 12], 77u8));
     let shared = op.forward(&Inputs(inputs), &mut work);
-    let serial = op.forward(
-        &Inputs(inputs),
-        &mut Workspace::serial().with_limit(1 << 24),
-    );
+    let serial = op.forward(&Inputs(inputs), &mut Workspace::serial().with_limit(1 << 24));
     assert_eq!(
         format!("{shared:?}"),
         format!("{serial:?}"),

@@ -17,21 +17,9 @@ fn batch_norm_is_affine_per_channel() {
     check(&op, &[&x, &scale, &bias, &mean, &variance], &expected);
     let flat = x.clone().reshape([4, 2]).unwrap();
     let expected = vec![0.0f32, -2.0, 2.0, 2.0, 4.0, 6.0, 6.0, 10.0];
-    check(
-        &op,
-        &[&flat, &scale, &bias, &mean, &variance],
-        &Tensor::new([4, 2], expected),
-    );
-    refuse(
-        &op,
-        &[&x, &scale, &v(&[1.0]), &mean, &variance],
-        "input 2: found B of shape [1]",
-    );
-    refuse(
-        &op,
-        &[&v(&[1.0]), &scale, &bias, &mean, &variance],
-        "rank 2 or more",
-    );
+    check(&op, &[&flat, &scale, &bias, &mean, &variance], &Tensor::new([4, 2], expected));
+    refuse(&op, &[&x, &scale, &v(&[1.0]), &mean, &variance], "input 2: found B of shape [1]");
+    refuse(&op, &[&v(&[1.0]), &scale, &bias, &mean, &variance], "rank 2 or more");
 }
 
 #[test]

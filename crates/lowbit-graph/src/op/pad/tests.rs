@@ -15,26 +15,11 @@ fn padded_row(mode: PadMode, before: i64, after: i64) -> Vec<f32> {
 
 #[test]
 fn modes_choose_the_new_elements() {
-    assert_eq!(
-        padded_row(PadMode::Constant, 1, 2),
-        [0.0, 0.0, 1.0, 2.0, 0.0, 0.0]
-    );
-    assert_eq!(
-        padded_row(PadMode::Edge, 1, 2),
-        [0.0, 0.0, 1.0, 2.0, 2.0, 2.0]
-    );
-    assert_eq!(
-        padded_row(PadMode::Reflect, 2, 1),
-        [2.0, 1.0, 0.0, 1.0, 2.0, 1.0]
-    );
-    assert_eq!(
-        padded_row(PadMode::Wrap, 1, 2),
-        [2.0, 0.0, 1.0, 2.0, 0.0, 1.0]
-    );
-    assert_eq!(
-        padded_row(PadMode::Reflect, 0, 4),
-        [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0]
-    );
+    assert_eq!(padded_row(PadMode::Constant, 1, 2), [0.0, 0.0, 1.0, 2.0, 0.0, 0.0]);
+    assert_eq!(padded_row(PadMode::Edge, 1, 2), [0.0, 0.0, 1.0, 2.0, 2.0, 2.0]);
+    assert_eq!(padded_row(PadMode::Reflect, 2, 1), [2.0, 1.0, 0.0, 1.0, 2.0, 1.0]);
+    assert_eq!(padded_row(PadMode::Wrap, 1, 2), [2.0, 0.0, 1.0, 2.0, 0.0, 1.0]);
+    assert_eq!(padded_row(PadMode::Reflect, 0, 4), [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0]);
     assert_eq!(padded_row(PadMode::Constant, -1, 1), [1.0, 2.0, 0.0]);
     assert_eq!(padded_row(PadMode::Constant, -2, -1), [0f32; 0]);
     assert_eq!(padded_row(PadMode::Constant, -3, 3), [0.0; 3]);
@@ -45,11 +30,7 @@ fn a_value_and_axes_may_be_given() {
     let x = Tensor::new([1, 2], vec![7u8, 8]);
     let (pads, value, axes) = (ints(&[1, 0]), Tensor::scalar(5u8), ints(&[-1]));
     let expected = Tensor::new([1, 3], vec![5u8, 7, 8]);
-    check(
-        &pad(PadMode::Constant),
-        &[&x, &pads, &value, &axes],
-        &expected,
-    );
+    check(&pad(PadMode::Constant), &[&x, &pads, &value, &axes], &expected);
 }
 
 #[test]
@@ -78,11 +59,7 @@ fn constant_pads_are_index_arithmetic() {
             x.f32s()[from]
         };
         let expected = (0..shape.iter().product()).map(value).collect();
-        check(
-            &pad(PadMode::Constant),
-            &[&x, &ints(&pads)],
-            &Tensor::new(shape.clone(), expected),
-        );
+        check(&pad(PadMode::Constant), &[&x, &ints(&pads)], &Tensor::new(shape.clone(), expected));
     }
 }
 
@@ -90,23 +67,11 @@ fn constant_pads_are_index_arithmetic() {
 fn what_does_not_fit_is_refused() {
     let x = range(&[2, 2]);
     let constant = pad(PadMode::Constant);
-    refuse(
-        &constant,
-        &[&x, &ints(&[1, 1])],
-        "input 1: found 2 values, expected 4",
-    );
+    refuse(&constant, &[&x, &ints(&[1, 1])], "input 1: found 2 values, expected 4");
     refuse(&constant, &[&x, &ints(&[-2, 0, -1, 0])], "pads -2 and -1");
     refuse(&constant, &[&x, &ints(&[1 << 40; 4])], "exceeds the limit");
-    refuse(
-        &constant,
-        &[&x, &ints(&[1; 4]), &Tensor::scalar(1u8)],
-        "input 2: found uint8",
-    );
-    refuse(
-        &pad(PadMode::Edge),
-        &[&range(&[0]), &ints(&[1, 1])],
-        "elements on axis 0",
-    );
+    refuse(&constant, &[&x, &ints(&[1; 4]), &Tensor::scalar(1u8)], "input 2: found uint8");
+    refuse(&pad(PadMode::Edge), &[&range(&[0]), &ints(&[1, 1])], "elements on axis 0");
     let hollow = Tensor::new([0, 1 << 40], Vec::<f32>::new());
     check(&constant, &[&hollow, &ints(&[0; 4])], &hollow);
 }

@@ -5,13 +5,7 @@ use crate::Op;
 use crate::op::dispatch::testing::{check, ints, range, refuse, run};
 
 fn taken(extent: usize, start: i64, end: i64, step: i64) -> Vec<f32> {
-    let inputs = [
-        &range(&[extent]),
-        &ints(&[start]),
-        &ints(&[end]),
-        &ints(&[0]),
-        &ints(&[step]),
-    ];
+    let inputs = [&range(&[extent]), &ints(&[start]), &ints(&[end]), &ints(&[0]), &ints(&[step])];
     run(&Op::Slice, &inputs).unwrap().f32s().to_vec()
 }
 
@@ -43,10 +37,7 @@ fn slices_are_index_arithmetic() {
                 true => (begins[axis]..dims[axis]).collect(),
                 false => (0..=begins[axis]).rev().collect(),
             };
-            ahead
-                .into_iter()
-                .step_by(steps[axis].unsigned_abs() as usize)
-                .collect()
+            ahead.into_iter().step_by(steps[axis].unsigned_abs() as usize).collect()
         };
         let picked = [along(0), along(1), along(2)];
         let mut expected = vec![];
@@ -61,13 +52,7 @@ fn slices_are_index_arithmetic() {
         let end = |&s: &i64| if s > 0 { i64::MAX } else { i64::MIN };
         let ends: Vec<i64> = steps.iter().map(end).collect();
         let shape = [picked[0].len(), picked[1].len(), picked[2].len()];
-        let inputs = [
-            &x,
-            &ints(&starts),
-            &ints(&ends),
-            &ints(&[0, 1, -1]),
-            &ints(&steps),
-        ];
+        let inputs = [&x, &ints(&starts), &ints(&ends), &ints(&[0, 1, -1]), &ints(&steps)];
         check(&Op::Slice, &inputs, &Tensor::new(shape, expected));
     }
 }
@@ -76,25 +61,9 @@ fn slices_are_index_arithmetic() {
 fn what_does_not_fit_is_refused() {
     let x = range(&[2, 3]);
     let (zeros, ones) = (ints(&[0, 0]), ints(&[1, 1]));
-    refuse(
-        &Op::Slice,
-        &[&x, &zeros, &ints(&[1])],
-        "input 2: found 1 values",
-    );
-    refuse(
-        &Op::Slice,
-        &[&x, &zeros, &ones, &ints(&[0, -2])],
-        "axis 0 is sliced twice",
-    );
-    refuse(
-        &Op::Slice,
-        &[&x, &zeros, &ones, &ints(&[0, 2])],
-        "axis 2 of a rank-2 tensor",
-    );
-    refuse(
-        &Op::Slice,
-        &[&x, &zeros, &ones, &ints(&[0, 1]), &zeros],
-        "step 0",
-    );
+    refuse(&Op::Slice, &[&x, &zeros, &ints(&[1])], "input 2: found 1 values");
+    refuse(&Op::Slice, &[&x, &zeros, &ones, &ints(&[0, -2])], "axis 0 is sliced twice");
+    refuse(&Op::Slice, &[&x, &zeros, &ones, &ints(&[0, 2])], "axis 2 of a rank-2 tensor");
+    refuse(&Op::Slice, &[&x, &zeros, &ones, &ints(&[0, 1]), &zeros], "step 0");
     refuse(&Op::Slice, &[&x, &zeros], "input 2 (ends) is missing");
 }

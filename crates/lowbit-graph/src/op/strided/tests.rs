@@ -17,10 +17,7 @@ fn axes_that_all_operands_step_through_evenly_merge() {
     let channels = axes(&[(2, [60, 0]), (3, [20, 1]), (20, [1, 0])]);
     assert_eq!(walk(&image, &[1, 3, 1, 1], &image), channels);
     assert_eq!(walk(&image, &[3, 1, 1], &image), channels);
-    assert_eq!(
-        walk(&image, &[2, 3, 1, 1], &image),
-        axes(&[(6, [20, 1]), (20, [1, 0])])
-    );
+    assert_eq!(walk(&image, &[2, 3, 1, 1], &image), axes(&[(6, [20, 1]), (20, [1, 0])]));
 }
 
 #[test]
@@ -31,9 +28,7 @@ fn a_walk_may_start_anywhere() {
     for first in 0..24 {
         let mut out = vec![0; 24 - first];
         walk.rows(first, &mut out, |row, [at]| {
-            row.iter_mut()
-                .enumerate()
-                .for_each(|(c, r)| *r = source[at - c]);
+            row.iter_mut().enumerate().for_each(|(c, r)| *r = source[at - c]);
         });
         assert_eq!(out, expected[first..], "from {first}");
     }

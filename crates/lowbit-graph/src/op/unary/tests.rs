@@ -2,15 +2,10 @@ use super::*;
 use crate::Op;
 use crate::op::dispatch::testing::{check, check_close, range, refuse};
 
-const X: [f32; 13] = [
-    -12.5, -8.0, -5.0, -1.5, -1.0, -0.3, -1e-4, 0.7, 0.999, 1.5, 3.0, 5.5, 9.0,
-];
+const X: [f32; 13] = [-12.5, -8.0, -5.0, -1.5, -1.0, -0.3, -1e-4, 0.7, 0.999, 1.5, 3.0, 5.5, 9.0];
 
 fn close(op: Unary, x: &[f32], expected: &[f32]) {
-    let (x, expected) = (
-        Tensor::vector(x.to_vec()),
-        Tensor::vector(expected.to_vec()),
-    );
+    let (x, expected) = (Tensor::vector(x.to_vec()), Tensor::vector(expected.to_vec()));
     check_close(&Op::Unary(op), &[&x], &expected);
 }
 
@@ -52,14 +47,7 @@ fn infinities_and_nan() {
     close(Unary::Sigmoid, &x, &[nan, 1.0, 0.0]);
     close(Unary::Tanh, &x, &[nan, 1.0, -1.0]);
     close(Unary::Erf, &x, &[nan, 1.0, -1.0]);
-    close(
-        Unary::HardSigmoid {
-            alpha: 0.2,
-            beta: 0.5,
-        },
-        &x,
-        &[nan, 1.0, 0.0],
-    );
+    close(Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, &x, &[nan, 1.0, 0.0]);
     close(Unary::HardSwish, &x, &[nan, inf, nan]);
     close(Unary::Gelu, &x, &[nan, inf, nan]);
     close(Unary::Exp, &x, &[nan, inf, 0.0]);
@@ -69,24 +57,9 @@ fn infinities_and_nan() {
 fn piecewise_functions() {
     let x = [-4.0, -1.5, -0.0, 0.5, 2.5, 4.0];
     close(Unary::Relu, &x, &[0.0, 0.0, 0.0, 0.5, 2.5, 4.0]);
-    close(
-        Unary::LeakyRelu { alpha: 0.1 },
-        &x,
-        &[-0.4, -0.15, 0.0, 0.5, 2.5, 4.0],
-    );
-    close(
-        Unary::HardSigmoid {
-            alpha: 0.5,
-            beta: 0.5,
-        },
-        &x,
-        &[0.0, 0.0, 0.5, 0.75, 1.0, 1.0],
-    );
-    close(
-        Unary::HardSwish,
-        &x,
-        &[0.0, -0.375, 0.0, 0.291_666_66, 2.291_666_7, 4.0],
-    );
+    close(Unary::LeakyRelu { alpha: 0.1 }, &x, &[-0.4, -0.15, 0.0, 0.5, 2.5, 4.0]);
+    close(Unary::HardSigmoid { alpha: 0.5, beta: 0.5 }, &x, &[0.0, 0.0, 0.5, 0.75, 1.0, 1.0]);
+    close(Unary::HardSwish, &x, &[0.0, -0.375, 0.0, 0.291_666_66, 2.291_666_7, 4.0]);
     close(Unary::Floor, &x, &[-4.0, -2.0, 0.0, 0.0, 2.0, 4.0]);
     close(Unary::Ceil, &x, &[-4.0, -1.0, 0.0, 1.0, 3.0, 4.0]);
     close(Unary::Neg, &x, &[4.0, 1.5, 0.0, -0.5, -2.5, -4.0]);
@@ -101,41 +74,21 @@ fn integers() {
     check(&Op::Unary(Unary::Neg), &[&x], &bytes(&[-128, 1, 0, -127]));
     check(&Op::Unary(Unary::Abs), &[&x], &bytes(&[-128, 1, 0, 127]));
     check(&Op::Unary(Unary::Relu), &[&x], &bytes(&[0, 0, 0, 127]));
-    refuse(
-        &Op::Unary(Unary::Exp),
-        &[&x],
-        "input 0: found int8, expected float32",
-    );
-    refuse(
-        &Op::Unary(Unary::Relu),
-        &[&Tensor::vector(vec![true])],
-        "found bool",
-    );
+    refuse(&Op::Unary(Unary::Exp), &[&x], "input 0: found int8, expected float32");
+    refuse(&Op::Unary(Unary::Relu), &[&Tensor::vector(vec![true])], "found bool");
 }
 
 #[test]
 fn clip_has_optional_ends() {
     let v = |v: &[f32]| Tensor::vector(v.to_vec());
-    let (x, low, high) = (
-        v(&[-2.0, 0.0, 2.0]),
-        Tensor::scalar(-1f32),
-        Tensor::scalar(1f32),
-    );
+    let (x, low, high) = (v(&[-2.0, 0.0, 2.0]), Tensor::scalar(-1f32), Tensor::scalar(1f32));
     check(&Op::Clip, &[&x, &low, &high], &v(&[-1.0, 0.0, 1.0]));
     check(&Op::Clip, &[&x, &high, &low], &v(&[-1.0; 3]));
     check(&Op::Clip, &[&x, &low], &v(&[-1.0, 0.0, 2.0]));
     check(&Op::Clip, &[&x], &x);
     let bytes = Tensor::vector(vec![0u8, 9]);
-    check(
-        &Op::Clip,
-        &[&bytes, &Tensor::scalar(3u8)],
-        &Tensor::vector(vec![3u8, 9]),
-    );
-    refuse(
-        &Op::Clip,
-        &[&x, &Tensor::scalar(1i64)],
-        "input 1: found int64",
-    );
+    check(&Op::Clip, &[&bytes, &Tensor::scalar(3u8)], &Tensor::vector(vec![3u8, 9]));
+    refuse(&Op::Clip, &[&x, &Tensor::scalar(1i64)], "input 1: found int64");
     refuse(&Op::Clip, &[&x, &x], "expected one element");
 }
 
@@ -145,9 +98,5 @@ fn prelu_broadcasts_the_slope() {
     let slope = Tensor::new([2, 1], vec![0.5f32, 2.0]);
     let expected = Tensor::new([1, 2, 2], vec![-0.5f32, 2.0, -6.0, 4.0]);
     check(&Op::PRelu, &[&x, &slope], &expected);
-    refuse(
-        &Op::PRelu,
-        &[&x, &range(&[2, 2, 2])],
-        "broadcasts to [1, 2, 2]",
-    );
+    refuse(&Op::PRelu, &[&x, &range(&[2, 2, 2])], "broadcasts to [1, 2, 2]");
 }

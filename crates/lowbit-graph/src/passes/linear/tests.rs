@@ -10,11 +10,7 @@ fn products_and_biases_at_the_end_of_a_graph_become_gemms() {
         let weight = graph.add_constant("w", Tensor::new([2, 2], vec![1.0f32, 2.0, 3.0, 4.0]));
         let bias = graph.add_constant("b", Tensor::vector(vec![5.0f32, 6.0]));
         value = graph.add_node(&format!("product{layer}"), Op::MatMul, &[value, weight]);
-        value = graph.add_node(
-            &format!("sum{layer}"),
-            Op::Binary(Binary::Add),
-            &[value, bias],
-        );
+        value = graph.add_node(&format!("sum{layer}"), Op::Binary(Binary::Add), &[value, bias]);
     }
     graph.outputs.push(value);
     let normal = canonicalize(&graph, &[Tensor::new([1, 2], vec![0.5f32, 0.5])]).unwrap();

@@ -47,10 +47,7 @@ impl Lowering {
         let mut inputs = self.triple(a, dtype);
         inputs.extend(self.triple(b, DType::I8));
         inputs.push(bias);
-        let integer = Op::QGemm(Gemm {
-            activation: Activation::None,
-            ..gemm
-        });
+        let integer = Op::QGemm(Gemm { activation: Activation::None, ..gemm });
         if let Ok(result) = self.result(node, gemm.activation)
             && self.same_type(&[a, result]).is_ok()
         {
@@ -69,12 +66,7 @@ impl Lowering {
         (integer, activation): (Op, Activation),
         inputs: Vec<Option<ValueId>>,
     ) {
-        let integer = |outputs| Node {
-            name: node.name.clone(),
-            op: integer,
-            inputs,
-            outputs,
-        };
+        let integer = |outputs| Node { name: node.name.clone(), op: integer, inputs, outputs };
         let (op, limits) = match activation {
             Activation::None => {
                 let whole = integer(node.outputs.clone());
@@ -86,17 +78,10 @@ impl Lowering {
         let before = self.graph.fresh(&format!("{}_linear", node.name));
         let mut operands = vec![Some(before)];
         for limit in limits {
-            operands.push(Some(
-                self.graph.add_constant("limit", Tensor::scalar(limit)),
-            ));
+            operands.push(Some(self.graph.add_constant("limit", Tensor::scalar(limit))));
         }
         let name = format!("{}_activation", node.name);
-        let after = Node {
-            name,
-            op,
-            inputs: operands,
-            outputs: node.outputs.clone(),
-        };
+        let after = Node { name, op, inputs: operands, outputs: node.outputs.clone() };
         self.replace(node, vec![integer(vec![Some(before)]), after]);
     }
 
@@ -118,10 +103,7 @@ impl Lowering {
             Binary::Mul => Op::QLinearMul,
             other => return Err(format!("no integer form of {}", other.name())),
         };
-        let (a, b) = (
-            self.activation_input(node, 0)?,
-            self.activation_input(node, 1)?,
-        );
+        let (a, b) = (self.activation_input(node, 0)?, self.activation_input(node, 1)?);
         let result = self.result(node, Activation::None)?;
         let dtype = self.same_type(&[a, b, result])?;
         let mut inputs = self.triple(a, dtype);
@@ -133,9 +115,8 @@ impl Lowering {
     }
 
     pub(super) fn concat(&mut self, node: &Node, concat: Concat) -> Result<Runs, String> {
-        let parts: Result<Vec<Coded>, String> = (0..node.inputs.len())
-            .map(|i| self.activation_input(node, i))
-            .collect();
+        let parts: Result<Vec<Coded>, String> =
+            (0..node.inputs.len()).map(|i| self.activation_input(node, i)).collect();
         let mut all = parts?;
         let result = self.result(node, Activation::None)?;
         all.push(result);
@@ -162,9 +143,7 @@ impl Lowering {
 
     /// Relu or Clip: absorbed by the operator before it, or float.
     pub(super) fn activation(&mut self, node: &Node) -> Result<Runs, String> {
-        let absorbed = self
-            .replaced
-            .contains_key(self.graph.value_name(node.output()));
+        let absorbed = self.replaced.contains_key(self.graph.value_name(node.output()));
         if absorbed {
             return Ok(Runs::Integer("part of the operator before it"));
         }
@@ -178,16 +157,11 @@ impl Lowering {
             return Err("the weight is not constant".into());
         };
         if !matches!(codes.dtype(), DType::I8 | DType::U8) {
-            return Err(format!(
-                "the weight is {}, expected int8 or uint8",
-                codes.dtype()
-            ));
+            return Err(format!("the weight is {}, expected int8 or uint8", codes.dtype()));
         }
         let scales = self.constant(weight.scale).map_or(0, |s| s.len());
         if scales != 1 && codes.shape().get(axis) != Some(&scales) {
-            return Err(format!(
-                "the weight has {scales} scales not along its output channels"
-            ));
+            return Err(format!("the weight has {scales} scales not along its output channels"));
         }
         let producer = node.input(1).and_then(|v| self.producers.get(&v));
         if let Some(Op::DequantizeLinear(dequantize)) = producer.map(|p| &p.op)
@@ -213,10 +187,7 @@ impl Lowering {
             |i: usize| x_scale * weight_scales[if weight_scales.len() == 1 { 0 } else { i }];
         if let Some(bias) = self.constant(value).cloned() {
             let floats = bias.as_slice::<f32>().map_err(|e| e.to_string())?;
-            let codes = floats
-                .iter()
-                .enumerate()
-                .map(|(i, &b)| quantize_bias(b, product(i)));
+            let codes = floats.iter().enumerate().map(|(i, &b)| quantize_bias(b, product(i)));
             let codes = Tensor::new(bias.shape().clone(), codes.collect());
             let name = format!("{}_quantized", self.graph.value_name(value));
             return Ok(Some(self.graph.add_constant(&name, codes)));
@@ -257,9 +228,8 @@ impl Lowering {
 
     /// Whether saturation to the codes does what the activation does.
     fn fits(&self, coded: Coded, activation: Activation) -> Result<(), String> {
-        let (scale, zero_point, (qmin, qmax)) = self
-            .parameters(coded)
-            .ok_or("the result's scale or zero point is not constant")?;
+        let (scale, zero_point, (qmin, qmax)) =
+            self.parameters(coded).ok_or("the result's scale or zero point is not constant")?;
         match activation {
             Activation::None => Ok(()),
             Activation::Relu if zero_point == qmin => Ok(()),
@@ -270,9 +240,7 @@ impl Lowering {
                 if low >= min && high <= max {
                     return Ok(());
                 }
-                Err(format!(
-                    "the result's range [{low}, {high}] exceeds its Clip [{min}, {max}]"
-                ))
+                Err(format!("the result's range [{low}, {high}] exceeds its Clip [{min}, {max}]"))
             }
         }
     }
@@ -283,35 +251,20 @@ impl Lowering {
         if !matches!(dtype, DType::U8 | DType::I8) {
             return Err(format!("activations are {dtype}, expected uint8 or int8"));
         }
-        match operands
-            .iter()
-            .map(|&o| self.code_type(o))
-            .find(|&t| t != dtype)
-        {
-            Some(other) => Err(format!(
-                "operands of {dtype} and {other}, expected one type"
-            )),
+        match operands.iter().map(|&o| self.code_type(o)).find(|&t| t != dtype) {
+            Some(other) => Err(format!("operands of {dtype} and {other}, expected one type")),
             None => Ok(dtype),
         }
     }
 
     /// Codes, scale and zero point as inputs.
     fn triple(&mut self, coded: Coded, dtype: DType) -> Vec<Option<ValueId>> {
-        vec![
-            Some(coded.codes),
-            Some(coded.scale),
-            self.zero_point(coded, dtype),
-        ]
+        vec![Some(coded.codes), Some(coded.scale), self.zero_point(coded, dtype)]
     }
 
     fn emit(&mut self, node: &Node, op: Op, inputs: Vec<Option<ValueId>>, result: Coded) {
         let outputs = vec![Some(result.codes)];
-        let lowered = Node {
-            name: node.name.clone(),
-            op,
-            inputs,
-            outputs,
-        };
+        let lowered = Node { name: node.name.clone(), op, inputs, outputs };
         self.replace(node, vec![lowered]);
         // The activation behind the node, if that is where the codes come from.
         if let Some(reader) = self.only_reader(node.output()).cloned()

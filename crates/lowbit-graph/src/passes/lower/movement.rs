@@ -50,8 +50,6 @@ impl Lowering {
             DType::I8 => Tensor::scalar(code as i8),
             other => return Err(format!("codes are {other}, expected uint8 or int8")),
         };
-        Ok(self
-            .graph
-            .add_constant(&format!("{}_code", node.name), tensor))
+        Ok(self.graph.add_constant(&format!("{}_code", node.name), tensor))
     }
 }
