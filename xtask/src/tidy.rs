@@ -63,11 +63,7 @@ impl File {
     }
 
     fn violation(&self, line: usize, why: impl Into<String>) -> Violation {
-        Violation {
-            path: self.path.clone(),
-            line,
-            why: why.into(),
-        }
+        Violation { path: self.path.clone(), line, why: why.into() }
     }
 }
 
@@ -88,38 +84,18 @@ pub(crate) fn run() -> Result<ExitCode> {
             count += 1;
         }
     }
-    println!(
-        "tidy: {} files, {} rules, {count} violations",
-        files.len(),
-        RULES.len()
-    );
-    Ok(if count == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("tidy: {} files, {} rules, {count} violations", files.len(), RULES.len());
+    Ok(if count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn repository() -> Result<Vec<File>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask has a parent")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
     let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .context("tidy asks git which files there are")?;
-    ensure!(
-        listed.status.success(),
-        "git: {}",
-        String::from_utf8_lossy(&listed.stderr)
-    );
+    ensure!(listed.status.success(), "git: {}", String::from_utf8_lossy(&listed.stderr));
     let names = String::from_utf8(listed.stdout).context("file names are UTF-8")?;
     let paths = names.split('\0').filter(|name| !name.is_empty());
     Ok(paths.filter_map(|path| read(root, path)).collect())
@@ -128,17 +104,9 @@ fn repository() -> Result<Vec<File>> {
 /// `None` for what is not there any more and for links.
 fn read(root: &Path, path: &str) -> Option<File> {
     let full: PathBuf = root.join(path);
-    let meta = std::fs::symlink_metadata(&full)
-        .ok()
-        .filter(std::fs::Metadata::is_file)?;
-    let text = std::fs::read(&full)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok());
-    Some(File {
-        path: path.to_owned(),
-        size_bytes: meta.len(),
-        text,
-    })
+    let meta = std::fs::symlink_metadata(&full).ok().filter(std::fs::Metadata::is_file)?;
+    let text = std::fs::read(&full).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    Some(File { path: path.to_owned(), size_bytes: meta.len(), text })
 }
 
 /// Where `word` stands in `line` as a word of its own.

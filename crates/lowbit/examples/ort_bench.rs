@@ -25,39 +25,20 @@ fn main() -> Result<()> {
     match args.as_slice() {
         ["float", model, batch, threads, shape, how] => {
             let threads: usize = threads.parse()?;
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build_global()?;
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
             float(model, (batch.parse()?, shape), (threads, *how == "whole"))
         }
-        [
-            "quantize",
-            model,
-            out,
-            data,
-            preprocess,
-            images,
-            ranges,
-            weights,
-        ] => {
+        ["quantize", model, out, data, preprocess, images, ranges, weights] => {
             let preprocess = Preprocess::from_toml_file(preprocess)?;
             let data = Dataset::open(data)?;
-            let split = if data.splits().contains(&Split::Train) {
-                Split::Train
-            } else {
-                Split::All
-            };
+            let split =
+                if data.splits().contains(&Split::Train) { Split::Train } else { Split::All };
             let images = Images::new(data.split(split)?.first(images.parse()?), &preprocess);
             let (activations, weights) = (RangeRule::parse(ranges)?, WeightRule::parse(weights)?);
-            let recipe = Recipe {
-                activations,
-                weights,
-                ..Recipe::default()
-            };
+            let recipe = Recipe { activations, weights, ..Recipe::default() };
             let float = Float::load(model, Some(images.shape()?))?;
-            let quantized = float
-                .calibrate(&images, &recipe, &|_| {})?
-                .quantize(&images, &|_| {})?;
+            let quantized =
+                float.calibrate(&images, &recipe, &|_| {})?.quantize(&images, &|_| {})?;
             quantized.export(out.as_ref())?;
             print_peak()
         }
@@ -78,10 +59,8 @@ fn float(
     (batch, shape): (usize, &str),
     (threads, whole): (usize, bool),
 ) -> Result<()> {
-    let dims: Vec<usize> = shape
-        .split('x')
-        .map(str::parse)
-        .collect::<std::result::Result<_, _>>()?;
+    let dims: Vec<usize> =
+        shape.split('x').map(str::parse).collect::<std::result::Result<_, _>>()?;
     let [a, b, c] = dims[..] else {
         return Err("a shape has three sizes".into());
     };
@@ -92,17 +71,11 @@ fn float(
             let n = if whole { batch } else { 1 };
             Tensor::new(
                 [n, a, b, c],
-                (0..n * a * b * c)
-                    .map(|_| rng.normal())
-                    .collect::<Vec<f32>>(),
+                (0..n * a * b * c).map(|_| rng.normal()).collect::<Vec<f32>>(),
             )
         })
         .collect();
-    let mut work = if threads == 1 {
-        Workspace::serial()
-    } else {
-        Workspace::parallel()
-    };
+    let mut work = if threads == 1 { Workspace::serial() } else { Workspace::parallel() };
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let rounds: usize = line?.trim().parse()?;
@@ -112,11 +85,9 @@ fn float(
                 session.run(&inputs, &mut work)?;
             } else {
                 let one = |work: &mut Workspace, input: &Tensor| {
-                    session.run(&[input.clone()], work).map(drop)
+                    session.run(std::slice::from_ref(input), work).map(drop)
                 };
-                inputs
-                    .par_iter()
-                    .try_for_each_init(Workspace::serial, one)?;
+                inputs.par_iter().try_for_each_init(Workspace::serial, one)?;
             }
         }
         writeln!(out, "{}", start.elapsed().as_secs_f64())?;

@@ -27,24 +27,16 @@ fn main() -> Result<()> {
     match args.as_slice() {
         ["float", model, dir] => float(model.as_ref(), dir.as_ref()),
         ["values", model, dir] => values(model.as_ref(), dir.as_ref()),
-        [
-            "quantize",
-            model,
-            dir,
-            data,
-            preprocess,
-            calibration,
-            evaluation,
-            rules @ ..,
-        ] => {
+        ["quantize", model, dir, data, preprocess, calibration, evaluation, rules @ ..] => {
             let preprocess = Preprocess::from_toml_file(preprocess)?;
             let (calibration, evaluation) = split(data, calibration.parse()?, evaluation.parse()?)?;
             let images = [calibration, evaluation].map(|subset| Images::new(subset, &preprocess));
             quantize(model.as_ref(), dir.as_ref(), (&images, recipe(rules)?))
         }
-        _ => Err(
-            "usage: ort_dump float MODEL DIR | quantize MODEL DIR ... | values MODEL DIR".into(),
-        ),
+        _ => {
+            Err("usage: ort_dump float MODEL DIR | quantize MODEL DIR ... | values MODEL DIR"
+                .into())
+        }
     }
 }
 
@@ -65,27 +57,17 @@ fn split(data: &str, calibration: usize, evaluation: usize) -> Result<(Subset, S
 
 fn recipe(rules: &[&str]) -> Result<Recipe> {
     let [activations, weights] = rules else {
-        return Ok(Recipe {
-            activations: RangeRule::parse("mse")?,
-            ..Recipe::default()
-        });
+        return Ok(Recipe { activations: RangeRule::parse("mse")?, ..Recipe::default() });
     };
     let (activations, weights) = (RangeRule::parse(activations)?, WeightRule::parse(weights)?);
-    Ok(Recipe {
-        activations,
-        weights,
-        ..Recipe::default()
-    })
+    Ok(Recipe { activations, weights, ..Recipe::default() })
 }
 
 /// Outputs of a float model, canonical, on arrays that the other side made.
 fn float(model: &Path, dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let Some(name) = name.strip_prefix("in_") else {
             continue;
         };
@@ -101,17 +83,14 @@ fn float(model: &Path, dir: &Path) -> Result<()> {
 fn quantize(model: &Path, dir: &Path, (images, recipe): (&[Images; 2], Recipe)) -> Result<()> {
     let [calibration, evaluation] = images;
     let float = Float::load(model, Some(calibration.shape()?))?;
-    let quantized = float
-        .calibrate(calibration, &recipe, &|_| {})?
-        .quantize(calibration, &|_| {})?;
+    let quantized =
+        float.calibrate(calibration, &recipe, &|_| {})?.quantize(calibration, &|_| {})?;
     quantized.export(&dir.join("quantized.onnx"))?;
-    let inputs = (0..evaluation.len())
-        .map(|i| evaluation.get(i))
-        .collect::<Result<Vec<_>>>()?;
+    let inputs = (0..evaluation.len()).map(|i| evaluation.get(i)).collect::<Result<Vec<_>>>()?;
     write_npy(&dir.join("inputs.npy"), &stack(&inputs))?;
     let scores = |graph: &Graph| -> Result<Tensor> {
         let runner = Runner::new(graph)?;
-        let rows: std::result::Result<Vec<_>, lowbit::Error> = inputs
+        let rows: Result<Vec<_>> = inputs
             .par_iter()
             .map_init(Workspace::serial, |work, input| {
                 let scores = runner.scores(input.clone(), work)?;
@@ -120,24 +99,16 @@ fn quantize(model: &Path, dir: &Path, (images, recipe): (&[Images; 2], Recipe)) 
             .collect();
         Ok(stack(&rows?))
     };
-    write_npy(
-        &dir.join("float.npy"),
-        &scores(&quantized.float.model.graph)?,
-    )?;
+    write_npy(&dir.join("float.npy"), &scores(&quantized.float.model.graph)?)?;
     write_npy(&dir.join("integer.npy"), &scores(&quantized.integer)?)?;
-    let labels: Vec<f32> = (0..evaluation.len())
-        .map(|i| label(evaluation, i))
-        .collect();
+    let labels: Vec<f32> = (0..evaluation.len()).map(|i| label(evaluation, i)).collect();
     write_npy(&dir.join("labels.npy"), &Tensor::vector(labels))?;
     let placements: Vec<String> = quantized
         .placements
         .iter()
         .map(|p| format!("{}\t{}\t{:?}", p.op, p.node, p.runs))
         .collect();
-    Ok(fs::write(
-        dir.join("placements.tsv"),
-        placements.join("\n"),
-    )?)
+    Ok(fs::write(dir.join("placements.tsv"), placements.join("\n"))?)
 }
 
 /// The label as a float that holds every class index exactly; -1 where there is none.
@@ -154,7 +125,7 @@ fn values(model: &Path, dir: &Path) -> Result<()> {
     let session = Session::new(&model.graph)?;
     let mut made = vec![];
     let outputs = session.run_observed(
-        &[input.clone()],
+        std::slice::from_ref(&input),
         &mut Workspace::serial(),
         &mut |value, tensor| {
             made.push((model.graph.value_name(value).to_owned(), tensor.clone()));
@@ -182,10 +153,7 @@ fn values(model: &Path, dir: &Path) -> Result<()> {
 fn stack(parts: &[Tensor]) -> Tensor {
     let mut shape = parts[0].shape().to_vec();
     shape[0] = parts.len();
-    let values: Vec<f32> = parts
-        .iter()
-        .flat_map(|part| part.f32s().iter().copied())
-        .collect();
+    let values: Vec<f32> = parts.iter().flat_map(|part| part.f32s().iter().copied()).collect();
     Tensor::new(shape, values)
 }
 
@@ -193,10 +161,7 @@ fn stack(parts: &[Tensor]) -> Tensor {
 fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
     let (descr, bytes): (&str, Vec<u8>) = match tensor.dtype() {
         DType::U8 => ("|u1", tensor.as_slice::<u8>()?.to_vec()),
-        DType::F32 => (
-            "<f4",
-            tensor.f32s().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        ),
+        DType::F32 => ("<f4", tensor.f32s().iter().flat_map(|x| x.to_le_bytes()).collect()),
         other => return Err(format!("no .npy of {other}").into()),
     };
     let dims: String = tensor.shape().iter().map(|d| format!("{d},")).collect();
@@ -204,13 +169,7 @@ fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
     header.push_str(&" ".repeat(64 - (10 + header.len() + 1) % 64));
     header.push('\n');
     let length = u16::try_from(header.len())?.to_le_bytes();
-    let file = [
-        b"\x93NUMPY\x01\x00".as_slice(),
-        &length,
-        header.as_bytes(),
-        &bytes,
-    ]
-    .concat();
+    let file = [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), &bytes].concat();
     Ok(fs::write(path, file)?)
 }
 
@@ -230,9 +189,7 @@ fn read_npy(path: &Path) -> Result<Tensor> {
         .filter(|d| !d.is_empty())
         .map(str::parse)
         .collect::<std::result::Result<_, _>>()?;
-    let values: Vec<f32> = data
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
+    let values: Vec<f32> =
+        data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     Ok(Tensor::new(dims, values))
 }

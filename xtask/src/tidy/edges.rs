@@ -10,10 +10,7 @@ pub(super) const EDGES: &[(&str, &[&str])] = &[
     ("lowbit-graph", &["lowbit-kernels", "lowbit-tensor"]),
     ("lowbit-onnx", &["lowbit-graph", "lowbit-tensor"]),
     ("lowbit-data", &[]),
-    (
-        "lowbit-ptq",
-        &["lowbit-graph", "lowbit-quant", "lowbit-tensor"],
-    ),
+    ("lowbit-ptq", &["lowbit-graph", "lowbit-quant", "lowbit-tensor"]),
     (
         "lowbit",
         &[
@@ -25,10 +22,7 @@ pub(super) const EDGES: &[(&str, &[&str])] = &[
             "lowbit-tensor",
         ],
     ),
-    (
-        "lowbit-cli",
-        &["lowbit", "lowbit-graph", "lowbit-ptq", "lowbit-tensor"],
-    ),
+    ("lowbit-cli", &["lowbit", "lowbit-graph", "lowbit-ptq", "lowbit-tensor"]),
     ("xtask", &[]),
 ];
 
@@ -37,10 +31,7 @@ const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependenci
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
     let ours = |file: &&File| {
         let parts: Vec<&str> = file.path.split('/').collect();
-        matches!(
-            parts[..],
-            ["crates", _, "Cargo.toml"] | ["xtask", "Cargo.toml"]
-        )
+        matches!(parts[..], ["crates", _, "Cargo.toml"] | ["xtask", "Cargo.toml"])
     };
     files.iter().filter(ours).flat_map(of_manifest).collect()
 }
@@ -51,21 +42,14 @@ fn of_manifest(file: &File) -> Vec<Violation> {
         Ok(manifest) => manifest,
         Err(error) => return vec![file.violation(1, format!("not a manifest: {error}"))],
     };
-    let package = manifest
-        .get("package")
-        .and_then(|p| p.get("name")?.as_str());
+    let package = manifest.get("package").and_then(|p| p.get("name")?.as_str());
     let name = package.unwrap_or_default();
     let Some((_, allowed)) = EDGES.iter().find(|(crate_name, _)| *crate_name == name) else {
-        return vec![file.violation(
-            1,
-            format!("\"{name}\" has no row in the edge table of tidy"),
-        )];
+        return vec![file.violation(1, format!("\"{name}\" has no row in the edge table of tidy"))];
     };
     let targets = manifest.get("target").and_then(toml::Value::as_table);
-    let groups = targets
-        .into_iter()
-        .flat_map(toml::Table::values)
-        .filter_map(toml::Value::as_table);
+    let groups =
+        targets.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
     let dependencies = std::iter::once(&manifest)
         .chain(groups)
         .flat_map(|table| TABLES.iter().filter_map(|key| table.get(*key)?.as_table()))
@@ -75,9 +59,7 @@ fn of_manifest(file: &File) -> Vec<Violation> {
             EDGES.iter().any(|(own, _)| own == used) && !allowed.contains(&used.as_str())
         })
         .map(|used| {
-            let line = file
-                .lines()
-                .find(|(_, line)| line.starts_with(used.as_str()));
+            let line = file.lines().find(|(_, line)| line.starts_with(used.as_str()));
             let why = format!("{name} may not depend on {used}: the edge table of tidy");
             file.violation(line.map_or(1, |(line, _)| line), why)
         })

@@ -6,12 +6,8 @@ use super::{File, Violation};
 const SIZE_MAX_BYTES: u64 = 2_000_000;
 
 /// Roots that exist on one machine only. Written in two halves, so that this file passes.
-const MACHINE_ROOTS: &[&str] = &[
-    concat!("/ho", "me/"),
-    concat!("/ro", "ot/"),
-    concat!("/wo", "rk/"),
-    concat!("/Use", "rs/"),
-];
+const MACHINE_ROOTS: &[&str] =
+    &[concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Use", "rs/")];
 
 pub(super) fn names(files: &[File]) -> Vec<Violation> {
     let rust = files.iter().filter(|file| file.path.ends_with(".rs"));
@@ -30,33 +26,21 @@ pub(super) fn names(files: &[File]) -> Vec<Violation> {
 }
 
 pub(super) fn sizes(files: &[File]) -> Vec<Violation> {
-    let large = files
-        .iter()
-        .filter(|f| f.size_bytes > SIZE_MAX_BYTES && !f.path.starts_with("assets/"));
+    let large =
+        files.iter().filter(|f| f.size_bytes > SIZE_MAX_BYTES && !f.path.starts_with("assets/"));
     let why = |file: &File| {
-        format!(
-            "{} bytes, at most {SIZE_MAX_BYTES} outside assets/",
-            file.size_bytes
-        )
+        format!("{} bytes, at most {SIZE_MAX_BYTES} outside assets/", file.size_bytes)
     };
     large.map(|file| file.violation(1, why(file))).collect()
 }
 
 pub(super) fn changelog(files: &[File]) -> Vec<Violation> {
-    let missing = |why: &str| {
-        vec![Violation {
-            path: "CHANGELOG.md".into(),
-            line: 1,
-            why: why.into(),
-        }]
-    };
+    let missing =
+        |why: &str| vec![Violation { path: "CHANGELOG.md".into(), line: 1, why: why.into() }];
     let Some(file) = files.iter().find(|file| file.path == "CHANGELOG.md") else {
         return missing("there is none");
     };
-    if file
-        .lines()
-        .any(|(_, line)| line.starts_with("## ") && line.contains("Unreleased"))
-    {
+    if file.lines().any(|(_, line)| line.starts_with("## ") && line.contains("Unreleased")) {
         return vec![];
     }
     missing("no section \"## [Unreleased]\"")
@@ -78,6 +62,5 @@ pub(super) fn machine_paths(files: &[File]) -> Vec<Violation> {
 fn starts_path(text: &str, root: &str) -> bool {
     let inside = |c: char| c.is_alphanumeric() || "._-~}*)".contains(c);
     let before = |at: usize| text[..at].chars().next_back();
-    text.match_indices(root)
-        .any(|(at, _)| !before(at).is_some_and(inside))
+    text.match_indices(root).any(|(at, _)| !before(at).is_some_and(inside))
 }

@@ -8,10 +8,7 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
     let mut known: HashSet<String> = HashSet::new();
     for file in files {
         known.insert(file.path.clone());
-        let folders = file
-            .path
-            .match_indices('/')
-            .map(|(at, _)| file.path[..at].to_owned());
+        let folders = file.path.match_indices('/').map(|(at, _)| file.path[..at].to_owned());
         known.extend(folders);
     }
     let pages = files.iter().filter(|file| file.path.ends_with(".md"));
@@ -28,10 +25,7 @@ fn of_page(page: &File, known: &HashSet<String>) -> Vec<Violation> {
         let targets = if fenced { vec![] } else { targets(text) };
         for target in targets {
             let to = resolve(&page.path, target);
-            if to
-                .as_ref()
-                .is_some_and(|to| !to.is_empty() && !known.contains(to))
-            {
+            if to.as_ref().is_some_and(|to| !to.is_empty() && !known.contains(to)) {
                 found.push(page.violation(line, format!("the link to \"{target}\" leads nowhere")));
             }
         }
@@ -61,11 +55,7 @@ fn targets(line: &str) -> Vec<&str> {
 
 /// The path a target means, from the root; `None` for what is not a file of this repository.
 fn resolve(page: &str, target: &str) -> Option<String> {
-    let target = target
-        .split('#')
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('/');
+    let target = target.split('#').next().unwrap_or_default().trim_end_matches('/');
     if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
         return None;
     }

@@ -26,12 +26,7 @@ pub(super) fn module_docs(files: &[File]) -> Vec<Violation> {
     };
     let bare = |file: &&File| !file.text.as_deref().unwrap_or_default().starts_with("//!");
     let why = "open with //! docs: what the module is, what it refuses to know";
-    files
-        .iter()
-        .filter(module)
-        .filter(bare)
-        .map(|file| file.violation(1, why))
-        .collect()
+    files.iter().filter(module).filter(bare).map(|file| file.violation(1, why)).collect()
 }
 
 pub(super) fn unsafe_code(files: &[File]) -> Vec<Violation> {
@@ -66,10 +61,7 @@ pub(super) fn function_lengths(files: &[File]) -> Vec<Violation> {
 /// Lines of Rust without string literals and comments, as far as one line tells.
 fn code_lines(files: &[File]) -> impl Iterator<Item = (&File, usize, String)> {
     let source = files.iter().filter(|file| file.is_source());
-    source.flat_map(|file| {
-        file.lines()
-            .map(move |(number, line)| (file, number, code(line)))
-    })
+    source.flat_map(|file| file.lines().map(move |(number, line)| (file, number, code(line))))
 }
 
 fn code(line: &str) -> String {
