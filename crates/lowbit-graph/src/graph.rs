@@ -86,11 +86,11 @@ impl Graph {
     /// Makes a value whose name is `name`, or `name` with a number when that is taken.
     pub fn fresh(&mut self, name: &str) -> ValueId {
         let taken = |n: &str| self.names.iter().any(|other| other == n);
-        let unique = if taken(name) {
-            (1..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).expect("some number is free")
-        } else {
-            name.to_owned()
-        };
+        let (mut unique, mut number) = (name.to_owned(), 0);
+        while taken(&unique) {
+            number += 1;
+            unique = format!("{name}_{number}");
+        }
         self.add_value(&unique)
     }
 
@@ -209,11 +209,11 @@ impl Graph {
                 }
             }
         }
-        for output in &mut self.outputs {
-            if *output == from {
-                self.names.swap(from.0, to.0);
-                *output = to;
-            }
+        if self.outputs.contains(&from) {
+            self.names.swap(from.0, to.0);
+        }
+        for output in self.outputs.iter_mut().filter(|output| **output == from) {
+            *output = to;
         }
     }
 
@@ -271,10 +271,7 @@ impl Graph {
         }
         let mut slots: Vec<Option<Node>> =
             std::mem::take(&mut self.nodes).into_iter().map(Some).collect();
-        self.nodes = order
-            .into_iter()
-            .map(|i| slots[i].take().expect("each node appears once in the order"))
-            .collect();
+        self.nodes = order.into_iter().filter_map(|i| slots[i].take()).collect();
         Ok(())
     }
 

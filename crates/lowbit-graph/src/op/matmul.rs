@@ -183,25 +183,13 @@ impl Batches {
         let (a_batch, b_batch) = (Shape::from(a_batch), Shape::from(b_batch));
         let batch =
             a_batch.broadcast(&b_batch).ok_or_else(|| wrong("batch axes that broadcast"))?;
-        let pick = |own: &Shape, position: usize| {
-            let (mut index, mut rest) = (0, position);
-            let strides = own.strides();
-            for axis in (0..batch.len()).rev() {
-                let at = rest % batch[axis];
-                rest /= batch[axis];
-                if let Some(i) = (axis + own.len()).checked_sub(batch.len())
-                    && own[i] > 1
-                {
-                    index += at * strides[i];
-                }
-            }
-            index
-        };
         let count = batch.checked_len().ok_or_else(|| wrong("fewer products"))?;
         if count > 0 && m * n == 0 {
             return Err(wrong("no empty matrix"));
         }
-        let pairs = (0..count).map(|i| (pick(&a_batch, i), pick(&b_batch, i))).collect();
+        let pairs = (0..count)
+            .map(|i| (matrix_at(&a_batch, &batch, i), matrix_at(&b_batch, &batch, i)))
+            .collect();
         let mut result = batch.to_vec();
         if a.rank() > 1 {
             result.push(m);
@@ -211,6 +199,22 @@ impl Batches {
         }
         Ok(Batches { shape: MatShape { m, k, n }, result: result.into(), pairs })
     }
+}
+
+/// Which of an operand's matrices, whose batch axes are `own`, meets the result's matrix at `position` of `batch`.
+fn matrix_at(own: &Shape, batch: &Shape, position: usize) -> usize {
+    let (mut index, mut rest) = (0, position);
+    let strides = own.strides();
+    for axis in (0..batch.len()).rev() {
+        let at = rest % batch[axis];
+        rest /= batch[axis];
+        if let Some(i) = (axis + own.len()).checked_sub(batch.len())
+            && own[i] > 1
+        {
+            index += at * strides[i];
+        }
+    }
+    index
 }
 
 /// MatMul of two operands known only now.

@@ -36,6 +36,7 @@ struct Runs {
     outer: usize,
     extent: usize,
     inner: usize,
+    /// 0 when not blocked.
     block: usize,
 }
 
@@ -43,7 +44,7 @@ impl Blocking {
     /// Checks `scale`'s shape against `x`'s and finds the runs.
     fn runs(&self, x: &Shape, scale: &Tensor) -> Result<Runs, OpError> {
         let numel = x.numel();
-        let per_tensor = Runs { outer: 1, extent: 1, inner: numel, block: 1 };
+        let per_tensor = Runs { outer: 1, extent: 1, inner: numel, block: 0 };
         if scale.len() == 1 && self.block_size == 0 {
             return Ok(per_tensor);
         }
@@ -77,7 +78,7 @@ impl Runs {
         for row in 0..self.outer * self.extent {
             let (outer, position) = (row / self.extent, row % self.extent);
             let start = row * self.inner;
-            if self.block < 1 || (self.outer == 1 && self.extent == 1) {
+            if self.block == 0 {
                 visit(position, start..start + self.inner);
                 continue;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lowbit_tensor::Tensor;
 
 use super::Trace;
-use crate::{Graph, GraphError, Inputs, Node, Op, Workspace};
+use crate::{Graph, GraphError, Inputs, Node, Op, OpError, Reshape, Workspace};
 
 /// Elements a folded constant may have: a graph cannot blow itself up by folding.
 const FOLD_LIMIT: usize = 1 << 24;
@@ -42,6 +42,7 @@ pub(super) fn fold(graph: &Graph, wanted: impl Fn(&Op) -> bool) -> Result<Graph,
     Ok(folded)
 }
 
+/// The node's results, when its inputs are constant and the results not too large.
 fn evaluate(
     graph: &Graph,
     node: &Node,
@@ -59,12 +60,12 @@ fn evaluate(
         return Ok(None);
     };
     let inputs: Vec<Option<&Tensor>> = constants.iter().map(|c| c.map(AsRef::as_ref)).collect();
-    let made = node.op.forward(&Inputs(&inputs), work);
-    made.map(Some).map_err(|source| GraphError::Op {
-        node: node.name.clone(),
-        op: node.op.name(),
-        source,
-    })
+    match node.op.forward(&Inputs(&inputs), work) {
+        Ok(made) => Ok(Some(made)),
+        // Too large to keep as a constant, not too large to compute.
+        Err(OpError::TooLarge { .. }) => Ok(None),
+        Err(source) => Err(GraphError::Op { node: node.name.clone(), op: node.op.name(), source }),
+    }
 }
 
 /// Replaces shape computations by constants where the batch size does not matter, and by -1 or 0 ("the rest", "as the
@@ -86,10 +87,13 @@ pub fn fold_shapes(graph: &Graph, trace: &Trace) -> Result<Graph, GraphError> {
             };
             let replacement = if one == two {
                 Some(one.clone())
-            } else if matches!(node.op, Op::Reshape(_)) && position == 1 {
-                reshape_operand(trace, &node, one, two)
             } else {
-                None
+                match node.op {
+                    Op::Reshape(reshape) if position == 1 => {
+                        reshape_operand(trace, &node, reshape, (one, two))
+                    }
+                    _ => None,
+                }
             };
             if let Some(tensor) = replacement {
                 let name = format!("{}_folded", folded.value_name(value));
@@ -102,7 +106,12 @@ pub fn fold_shapes(graph: &Graph, trace: &Trace) -> Result<Graph, GraphError> {
 }
 
 /// The shape operand with its batch-dependent entry written as 0 or -1; `None` when that cannot say it.
-fn reshape_operand(trace: &Trace, node: &Node, one: &Tensor, two: &Tensor) -> Option<Tensor> {
+fn reshape_operand(
+    trace: &Trace,
+    node: &Node,
+    reshape: Reshape,
+    (one, two): (&Tensor, &Tensor),
+) -> Option<Tensor> {
     let (one, two) = (one.to_i64()?, two.to_i64()?);
     if one.len() != two.len() {
         return None;
@@ -112,7 +121,7 @@ fn reshape_operand(trace: &Trace, node: &Node, one: &Tensor, two: &Tensor) -> Op
     let copies = |i: usize| {
         let same =
             |shape: &[usize], v: i64| shape.get(i).is_some_and(|&d| i64::try_from(d) == Ok(v));
-        same(input, one[i]) && same(input_of_two, two[i])
+        !reshape.allow_zero && same(input, one[i]) && same(input_of_two, two[i])
     };
     let mut spec = one.clone();
     for i in (0..one.len()).filter(|&i| one[i] != two[i]) {

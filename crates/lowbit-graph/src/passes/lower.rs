@@ -8,7 +8,7 @@
 mod fuse;
 mod movement;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lowbit_tensor::{DType, Tensor};
@@ -76,7 +76,8 @@ pub(super) struct Lowering {
     pub(super) graph: Graph,
     producers: HashMap<ValueId, Node>,
     readers: HashMap<ValueId, Vec<Node>>,
-    replaced: HashMap<String, Vec<Node>>,
+    /// What stands for the node that makes a value; ordered, so that equal graphs are lowered to equal graphs.
+    replaced: BTreeMap<ValueId, Vec<Node>>,
 }
 
 impl Lowering {
@@ -91,7 +92,7 @@ impl Lowering {
                 readers.entry(value).or_default().push(node.clone());
             }
         }
-        Lowering { graph: graph.clone(), producers, readers, replaced: HashMap::new() }
+        Lowering { graph: graph.clone(), producers, readers, replaced: BTreeMap::new() }
     }
 
     fn finish(self) -> Graph {
@@ -198,9 +199,16 @@ impl Lowering {
         self.graph.constant(value)
     }
 
-    /// The type of a zero point, which is the type of its codes; uint8 when it is left out.
+    /// The type of codes: their zero point's; where that is left out, what they are made as.
     pub(super) fn code_type(&self, coded: Coded) -> DType {
-        coded.zero_point.and_then(|z| self.constant(z)).map_or(DType::U8, |z| z.dtype())
+        let given = coded.zero_point.and_then(|z| self.constant(z)).map(|z| z.dtype());
+        let constant = || self.constant(coded.codes).map(|codes| codes.dtype());
+        let made = || match self.producers.get(&coded.codes)?.op {
+            Op::QuantizeLinear(quantize) => Some(quantize.to),
+            _ => None,
+        };
+        let fed = || self.graph.inputs.iter().find(|i| i.value == coded.codes).map(|i| i.dtype);
+        given.or_else(constant).or_else(made).or_else(fed).unwrap_or(DType::U8)
     }
 
     /// (scale, zero point, smallest code, largest code) of an activation.
@@ -215,7 +223,7 @@ impl Lowering {
 
     /// Puts `nodes` in the place of what `node` and its QuantizeLinear did.
     pub(super) fn replace(&mut self, node: &Node, nodes: Vec<Node>) {
-        self.replaced.insert(self.graph.value_name(node.output()).to_owned(), nodes);
+        self.replaced.insert(node.output(), nodes);
     }
 
     /// A zero point operand, made when it was left out.
@@ -234,3 +242,6 @@ impl Lowering {
 fn coded(node: &Node, codes: Option<ValueId>) -> Option<Coded> {
     Some(Coded { codes: codes?, scale: node.input(1)?, zero_point: node.input(2) })
 }
+
+#[cfg(test)]
+mod tests;

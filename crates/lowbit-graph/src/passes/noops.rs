@@ -3,22 +3,20 @@
 use super::Trace;
 use crate::{Graph, GraphError, Node, Op};
 
-/// Removes Identity, and Pad, Slice, Reshape, Flatten, Transpose, Expand and Cast where their result is their input.
+/// Removes Identity, and Pad, Slice, Reshape, Flatten, Squeeze, Unsqueeze, Transpose and Expand where their result is
+/// their input.
 ///
 /// # Errors
 /// None of its own.
 pub fn remove_noops(graph: &Graph, trace: &Trace) -> Result<Graph, GraphError> {
     let mut kept = graph.clone();
-    for node in &graph.nodes {
-        let inputs: Vec<_> = graph.inputs.iter().map(|i| i.value).collect();
-        let Some(from) = node.input(0) else { continue };
-        // An output that is the input itself must stay a node: names would be lost.
-        let ends = graph.outputs.contains(&node.output())
-            && (inputs.contains(&from) || graph.outputs.contains(&from));
-        if changes_nothing(graph, trace, node) && !ends {
-            // The node may read a value that an earlier removal replaced.
-            let position = kept.nodes.iter().position(|n| n.outputs == node.outputs);
-            let from = position.and_then(|p| kept.nodes[p].input(0)).unwrap_or(from);
+    for node in graph.nodes.iter().filter(|node| changes_nothing(graph, trace, node)) {
+        // The node may read a value that an earlier removal replaced.
+        let present = kept.nodes.iter().find(|n| n.outputs == node.outputs);
+        let Some(from) = present.and_then(|n| n.input(0)) else { continue };
+        // An output that is an input or another output must stay a node: a name would be lost.
+        let taken = kept.inputs.iter().any(|i| i.value == from) || kept.outputs.contains(&from);
+        if !(taken && kept.outputs.contains(&node.output())) {
             kept.replace_uses(node.output(), from);
             kept.nodes.retain(|n| n.outputs != node.outputs);
         }
@@ -60,3 +58,6 @@ fn forward_steps(graph: &Graph, node: &Node) -> bool {
             .is_some_and(|steps| steps.iter().all(|&s| s > 0)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ impl Lowering {
         let result = self.result(node, conv.activation)?;
         let dtype = self.same_type(&[x, result])?;
         conv.activation = Activation::None;
-        let bias = self.bias(node, x, weight)?;
+        let bias = self.bias(node, x, (weight, 0))?;
         let mut inputs = self.triple(x, dtype);
         inputs.extend(self.triple(weight, DType::I8));
         inputs.extend([Some(result.scale), self.zero_point(result, dtype)]);
@@ -41,8 +41,9 @@ impl Lowering {
             ));
         }
         let a = self.activation_input(node, 0)?;
-        let b = self.weight(node, usize::from(!gemm.transpose_b))?;
-        let bias = self.bias(node, a, b)?;
+        let axis = usize::from(!gemm.transpose_b);
+        let b = self.weight(node, axis)?;
+        let bias = self.bias(node, a, (b, axis))?;
         let dtype = self.same_type(&[a])?;
         let mut inputs = self.triple(a, dtype);
         inputs.extend(self.triple(b, DType::I8));
@@ -86,15 +87,28 @@ impl Lowering {
     }
 
     pub(super) fn matmul(&mut self, node: &Node) -> Result<Runs, String> {
-        let (a, b) = (self.activation_input(node, 0)?, self.dequantized(node, 1)?);
+        let a = self.activation_input(node, 0)?;
+        let b = self.right_operand(node)?;
         let result = self.result(node, Activation::None)?;
         let dtype = self.same_type(&[a, result])?;
-        let b_type = self.code_type(b);
+        let b_type = self.same_type(&[b])?;
         let mut inputs = self.triple(a, dtype);
         inputs.extend(self.triple(b, b_type));
         inputs.extend([Some(result.scale), self.zero_point(result, dtype)]);
         self.emit(node, Op::QLinearMatMul, inputs, result);
         Ok(Runs::Integer("QLinearMatMul"))
+    }
+
+    /// MatMul's second operand: with one scale, or a constant matrix with one per column.
+    fn right_operand(&self, node: &Node) -> Result<Coded, String> {
+        if let Ok(activation) = self.activation_input(node, 1) {
+            return Ok(activation);
+        }
+        let weight = self.weight(node, 1)?;
+        match self.constant(weight.codes).map_or(0, |codes| codes.rank()) {
+            2 => Ok(weight),
+            rank => Err(format!("a rank-{rank} matrix with a scale per column, expected rank 2")),
+        }
     }
 
     pub(super) fn binary(&mut self, node: &Node, binary: Binary) -> Result<Runs, String> {
@@ -143,7 +157,7 @@ impl Lowering {
 
     /// Relu or Clip: absorbed by the operator before it, or float.
     pub(super) fn activation(&mut self, node: &Node) -> Result<Runs, String> {
-        let absorbed = self.replaced.contains_key(self.graph.value_name(node.output()));
+        let absorbed = self.replaced.contains_key(&node.output());
         if absorbed {
             return Ok(Runs::Integer("part of the operator before it"));
         }
@@ -174,7 +188,12 @@ impl Lowering {
     }
 
     /// The int32 bias at s_x·s_w: the one given, or a float one quantized as onnxruntime does.
-    fn bias(&mut self, node: &Node, x: Coded, weight: Coded) -> Result<Option<ValueId>, String> {
+    fn bias(
+        &mut self,
+        node: &Node,
+        x: Coded,
+        (weight, axis): (Coded, usize),
+    ) -> Result<Option<ValueId>, String> {
         let Some(value) = node.input(2) else {
             return Ok(None);
         };
@@ -183,10 +202,19 @@ impl Lowering {
             scales.map(<[f32]>::to_vec).ok_or("a scale is not constant")
         };
         let (x_scale, weight_scales) = (read(x.scale)?[0], read(weight.scale)?);
-        let product =
-            |i: usize| x_scale * weight_scales[if weight_scales.len() == 1 { 0 } else { i }];
+        let one_or_each = |scales: &[f32], i: usize| scales[if scales.len() == 1 { 0 } else { i }];
+        let product = |i: usize| x_scale * one_or_each(&weight_scales, i);
+        let channels =
+            self.constant(weight.codes).map_or(0, |c| c.shape().get(axis).map_or(0, |&d| d));
+        let one_per_channel = |bias: &Tensor| {
+            if bias.len() == channels && bias.shape().last() == Some(&channels) {
+                return Ok(());
+            }
+            Err(format!("the bias is {}, expected [{channels}]", bias.shape()))
+        };
         if let Some(bias) = self.constant(value).cloned() {
             let floats = bias.as_slice::<f32>().map_err(|e| e.to_string())?;
+            one_per_channel(&bias)?;
             let codes = floats.iter().enumerate().map(|(i, &b)| quantize_bias(b, product(i)));
             let codes = Tensor::new(bias.shape().clone(), codes.collect());
             let name = format!("{}_quantized", self.graph.value_name(value));
@@ -199,11 +227,13 @@ impl Lowering {
         if codes.dtype() != DType::I32 {
             return Err(format!("the bias is {}, expected int32", codes.dtype()));
         }
+        one_per_channel(codes)?;
         let scales = read(bias.scale)?;
-        let near = |(i, &s): (usize, &f32)| {
-            (s - product(i)).abs() <= BIAS_SCALE_TOLERANCE * product(i).abs()
+        let near = |i: usize| {
+            let (found, expected) = (one_or_each(&scales, i), product(i));
+            (found - expected).abs() <= BIAS_SCALE_TOLERANCE * expected.abs()
         };
-        if !scales.iter().enumerate().all(near) {
+        if ![1, channels].contains(&scales.len()) || !(0..channels).all(near) {
             return Err("the bias scale is not input scale x weight scale".into());
         }
         Ok(Some(bias.codes))

@@ -13,6 +13,10 @@ impl Lowering {
         if !self.equal(from, to) {
             return Err("its input and its result have different scales or zero points".into());
         }
+        let dtype = self.code_type(from);
+        if matches!(node.op, Op::MaxPool(_)) && !matches!(dtype, DType::U8 | DType::I8) {
+            return Err(format!("codes are {dtype}, expected uint8 or int8"));
+        }
         let mut moved = node.clone();
         moved.inputs[0] = Some(from.codes);
         moved.outputs = vec![Some(to.codes)];
