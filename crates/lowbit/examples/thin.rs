@@ -17,14 +17,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     eprintln!("load {:?}", t.elapsed());
     let t = Instant::now();
     let rule = RangeRule::parse(&a[3])?; let weights = WeightRule::parse(&a[4])?;
-    let recipe = Recipe { activations: rule, weights, bias_correction: std::env::var("BC").is_ok() };
+    let recipe = Recipe { activations: rule, weights, bias_correction: std::env::var("NOBC").is_err(), channel_scales: std::env::var("NOCH").is_err() };
     let c = float.calibrate(&calib, &recipe, &|_| {})?;
     eprintln!("calibrate {:?}", t.elapsed());
     let t = Instant::now();
     let q = c.quantize(&calib, &|_| {})?;
     eprintln!("quantize {:?}", t.elapsed());
     for p in &q.placements { if let lowbit_graph::passes::Runs::Float(r) = &p.runs { eprintln!("float: {} {} {r}", p.op, p.node); } }
-    q.export("/tmp/w/out.onnx".as_ref())?;
+    if let Ok(path) = std::env::var("OUT") { q.export(path.as_ref())?; }
     if std::env::var("ERR").is_ok() {
         let sub = Images::new(calib.subset().first(64), &pre);
         for e in q.layer_errors(&sub, &|_| {})? { println!("{:40} {:.2} dB cos {:.5} shift {:.4}", q.float.model.graph.value_name(e.value), e.sqnr_db, e.cosine, e.mean_shift.iter().map(|x| x.abs()).fold(0.0, f64::max)); }

@@ -13,6 +13,8 @@ pub struct Recipe {
     pub weights: WeightRule,
     /// Whether biases take back the mean shift that quantization causes in each channel.
     pub bias_correction: bool,
+    /// Whether activations get a scale per channel where their neighbours absorb it.
+    pub channel_scales: bool,
 }
 
 impl Recipe {
@@ -26,6 +28,7 @@ impl Default for Recipe {
             activations: RangeRule::Mse,
             weights: WeightRule::MaxAbs,
             bias_correction: true,
+            channel_scales: true,
         }
     }
 }

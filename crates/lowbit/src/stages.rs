@@ -14,12 +14,11 @@ use lowbit_tensor::Tensor;
 use crate::inspect::macs;
 use crate::{Error, Images, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
 
-/// A float classifier in canonical form, with the decision what to quantize in it.
+/// A float classifier in canonical form that holds something to quantize.
 #[derive(Clone, Debug)]
 pub struct Float {
     /// The model.
     pub model: Model,
-    plan: Plan,
 }
 
 /// A float classifier with the statistics of its activations.
@@ -27,6 +26,7 @@ pub struct Float {
 pub struct Calibrated {
     /// The stage before.
     pub float: Float,
+    plan: Plan,
     calibration: Calibration,
     recipe: Recipe,
 }
@@ -54,13 +54,13 @@ impl Float {
         Float::new(Model::load(path, shape)?)
     }
 
-    /// Decides what to quantize in `model`.
+    /// Checks that there is something to quantize in `model`.
     ///
     /// # Errors
     /// `Ptq` when the model is quantized already or holds nothing to quantize.
     pub fn new(model: Model) -> Result<Float, Error> {
-        let plan = Plan::new(&model.graph, std::env::var("NOCH").is_err())?;
-        Ok(Float { model, plan })
+        Plan::new(&model.graph, false)?;
+        Ok(Float { model })
     }
 
     /// Runs the model on every image and collects what the recipe's range rule needs.
@@ -74,8 +74,9 @@ impl Float {
         progress: Progress<'_>,
     ) -> Result<Calibrated, Error> {
         let graph = &self.model.graph;
-        let calibration = calibrate(graph, &self.plan, images, recipe.activations, progress)?;
-        Ok(Calibrated { float: self, calibration, recipe: *recipe })
+        let plan = Plan::new(graph, recipe.channel_scales)?;
+        let calibration = calibrate(graph, &plan, images, recipe.activations, progress)?;
+        Ok(Calibrated { float: self, plan, calibration, recipe: *recipe })
     }
 }
 
@@ -90,7 +91,7 @@ impl Calibrated {
             weights: self.recipe.weights,
             bias_correction: self.recipe.bias_correction,
         };
-        let quantized = quantize(graph, &self.float.plan, &self.calibration, rounding)?;
+        let quantized = quantize(graph, &self.plan, &self.calibration, rounding)?;
         let (integer, placements) = lower_qdq(&quantized.graph)?;
         let _ = (images, progress);
         Ok(Quantized { float: self.float, quantized, integer, placements, recipe: self.recipe })
