@@ -16,6 +16,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || {
+        // Renaming over a device or a pipe would replace it.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(std::io::Error::other("it is not a regular file"));
+        }
         let mut file = std::fs::File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;

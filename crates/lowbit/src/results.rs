@@ -175,8 +175,8 @@ pub struct Results {
     pub quantized: Option<Accuracy>,
     /// Float minus quantized; `null` without labels.
     pub drop: Option<Drop>,
-    /// Percent of images on which both name the same class.
-    pub agreement: f64,
+    /// Percent of images on which both name the same class; `null` when nothing was evaluated.
+    pub agreement: Option<f64>,
     /// File sizes.
     pub size_bytes: Sizes,
     /// Layers with weights, in graph order.

@@ -316,9 +316,7 @@ fn evaluate(
         drop: evaluation
             .as_ref()
             .and_then(|evaluation| evaluation.drop.clone()),
-        agreement: evaluation
-            .as_ref()
-            .map_or(0.0, |evaluation| evaluation.agreement),
+        agreement: evaluation.as_ref().map(|evaluation| evaluation.agreement),
         size_bytes: Sizes {
             float: model.size_bytes,
             quantized: 0,

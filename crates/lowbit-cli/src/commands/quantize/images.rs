@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lowbit::{Dataset, Split, Subset};
+use lowbit::{Dataset, Kind, Split, Subset};
 use lowbit_tensor::Rng;
 
 use crate::args::Usage;
@@ -34,7 +34,8 @@ pub(crate) struct ImageArgs {
     /// Evaluate on this many images, evenly spread [default: all]
     #[arg(long, value_name = "N", value_parser = image_count())]
     eval_images: Option<u32>,
-    /// Draw the calibration images with this seed [default: spread them evenly]
+    /// Draw the calibration images with this seed [default: evenly spread over the train split or the class folders, the
+    /// first of a list without splits]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -152,7 +153,14 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
         dataset.name()
     );
     // At most half, so that something is left to evaluate.
-    let taken = args.positions(all.len(), wanted.min(all.len() / 2));
+    let wanted = wanted.min(all.len() / 2);
+    // A list is in its author's order; folders are sorted by class, where the first images would miss classes.
+    let listed = dataset.describe().kind != Kind::ClassFolders;
+    let (taken, how) = match args.seed {
+        Some(_) => (args.positions(all.len(), wanted), "drawn with the seed"),
+        None if listed => ((0..wanted).collect(), "the first"),
+        None => (args.positions(all.len(), wanted), "evenly spread"),
+    };
     let mut is_taken = vec![false; all.len()];
     taken.iter().for_each(|&position| is_taken[position] = true);
     let rest: Vec<usize> = (0..all.len())
@@ -162,11 +170,7 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
         "{} has no train and test splits: {} images, {}, calibrate, the other {} are for evaluation",
         dataset.name(),
         count(taken.len() as u64),
-        if args.seed.is_some() {
-            "drawn with the seed"
-        } else {
-            "evenly spread"
-        },
+        how,
         count(rest.len() as u64),
     ));
     Ok(Chosen {

@@ -22,7 +22,7 @@ pub(crate) fn text(terminal: &Terminal, found: &Found, target: &Path) -> String 
     format!(
         "{}\n{}{}{}{}\n  wrote {}\n",
         accuracy_table(terminal, results),
-        comparison(terminal, results, found.evaluation.is_some()),
+        comparison(terminal, results),
         worst_layers(terminal, &results.layers),
         float_nodes(terminal, found),
         times(results),
@@ -86,15 +86,12 @@ fn row(
 }
 
 /// The drop and the agreement, in words.
-fn comparison(terminal: &Terminal, results: &Results, evaluated: bool) -> String {
-    if !evaluated {
+fn comparison(terminal: &Terminal, results: &Results) -> String {
+    let Some(agreement) = results.agreement else {
         return "  not evaluated\n".to_owned();
-    }
+    };
     let images = count(results.images as u64);
-    let agreement = format!(
-        "same class from both for {:.2} % of images",
-        results.agreement
-    );
+    let agreement = format!("same class from both for {agreement:.2} % of images");
     let Some(drop) = &results.drop else {
         return format!("  {agreement} ({images}, without labels)\n");
     };
