@@ -98,7 +98,6 @@ fn parse_points(text: &str) -> Result<f64, String> {
 /// What the stages found.
 struct Found {
     quantized: Quantized,
-    evaluation: Option<Evaluation>,
     results: Results,
 }
 
@@ -326,7 +325,6 @@ fn evaluate(
     };
     Ok(Found {
         quantized,
-        evaluation,
         results,
     })
 }
