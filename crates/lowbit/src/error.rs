@@ -23,6 +23,14 @@ pub enum Error {
     /// Calibration or quantization.
     #[error(transparent)]
     Ptq(#[from] lowbit_ptq::PtqError),
+    /// A recipe's name or file.
+    #[error("recipe {place}: {message}")]
+    Recipe {
+        /// The name or file, with the line.
+        place: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A rule's name.
     #[error(transparent)]
     Rule(#[from] lowbit_quant::QuantError),

@@ -31,9 +31,9 @@ pub(crate) struct QuantizeArgs {
     /// Where to write the quantized model [default: MODEL.int8.onnx beside the model]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// What is done to the model
-    #[arg(long, value_enum, default_value = "int8")]
-    recipe: RecipeName,
+    /// What is done to the model: int8 (int8 weights per channel, uint8 activations), or a TOML file
+    #[arg(long, value_name = "NAME|FILE", default_value = "int8")]
+    recipe: String,
     /// How quantization is written into the file
     #[arg(long, value_enum, default_value = "qdq")]
     format: Format,
@@ -71,13 +71,6 @@ Examples:
   lowbit quantize net.onnx --calib some/ --no-eval   without labels
 
 The preprocessing is kept in the quantized model: `lowbit eval` and `lowbit run` need no flags for it.";
-
-/// The names of recipes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum RecipeName {
-    /// int8 weights per channel, uint8 activations
-    Int8,
-}
 
 /// The ways of writing quantization into ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,6 +115,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
     let mut found = evaluate(&terminal, &opened, &chosen, (quantized, seconds))?;
     found.results.size_bytes.quantized = bytes.len() as u64;
     found.results.seed = args.images.seed();
+    found.results.recipe = Recipe::open(&args.recipe)?.0;
     output::write(&target, &bytes)?;
     if let Some(json) = &args.json {
         output::write_json(json, &found.results)?;
@@ -135,10 +129,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
 
 /// Where the model goes, once nothing speaks against it.
 fn target(args: &QuantizeArgs, source: &ModelSource) -> anyhow::Result<PathBuf> {
-    let target = args
-        .output
-        .clone()
-        .unwrap_or_else(|| default_target(source));
+    let (recipe, _) = Recipe::open(&args.recipe)?;
+    let target = args.output.clone().unwrap_or_else(|| default_target(source, &recipe));
     output::check(&target)?;
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(&target, source.path()) && *source != ModelSource::Embedded {
@@ -159,12 +151,12 @@ fn target(args: &QuantizeArgs, source: &ModelSource) -> anyhow::Result<PathBuf> 
 }
 
 /// `net.onnx` as `net.int8.onnx` beside it; the embedded model's in the current folder.
-fn default_target(source: &ModelSource) -> PathBuf {
+fn default_target(source: &ModelSource, recipe: &str) -> PathBuf {
     let path = match source {
         ModelSource::File(path) => path.as_path(),
         ModelSource::Embedded => Path::new(EMBEDDED_NAME),
     };
-    path.with_extension(format!("{}.onnx", Recipe::NAME))
+    path.with_extension(format!("{recipe}.onnx"))
 }
 
 /// Opens the model, checking that its classes are those of the labels, before time is spent on it.
@@ -235,7 +227,7 @@ fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Resul
     Ok(Notes {
         preprocess: Some(opened.preprocess.clone()),
         classes: names,
-        recipe: Some(Recipe::NAME.to_owned()),
+        recipe: Some(Recipe::open(&args.recipe)?.0),
     })
 }
 
@@ -246,9 +238,7 @@ fn quantize(
     opened: &Opened,
     chosen: &Chosen,
 ) -> anyhow::Result<(Quantized, Seconds)> {
-    let recipe = match args.recipe {
-        RecipeName::Int8 => Recipe::default(),
-    };
+    let (_, recipe) = Recipe::open(&args.recipe)?;
     let recipe = Recipe {
         activations: args.observer.unwrap_or(recipe.activations),
         weights: args.weights.unwrap_or(recipe.weights),
@@ -299,7 +289,7 @@ fn evaluate(
     let model: &Model = &quantized.float.model;
     let results = Results {
         model: super::eval::file_name(&model.path),
-        recipe: Recipe::NAME.to_owned(),
+        recipe: String::new(),
         settings: *quantized.recipe(),
         seed: 0,
         calibration_images: chosen.calibration.len(),
