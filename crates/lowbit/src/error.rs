@@ -12,17 +12,17 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: lowbit_onnx::OnnxError,
+        source: Box<lowbit_onnx::OnnxError>,
     },
     /// The graph does not run.
     #[error(transparent)]
-    Graph(#[from] lowbit_graph::GraphError),
+    Graph(Box<lowbit_graph::GraphError>),
     /// Images, labels or preprocessing.
     #[error(transparent)]
-    Data(#[from] lowbit_data::DataError),
+    Data(Box<lowbit_data::DataError>),
     /// Calibration or quantization.
     #[error(transparent)]
-    Ptq(#[from] lowbit_ptq::PtqError),
+    Ptq(Box<lowbit_ptq::PtqError>),
     /// A recipe's name or file.
     #[error("recipe {place}: {message}")]
     Recipe {
@@ -62,7 +62,20 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// Somebody asked to stop.
-    #[error("interrupted")]
-    Interrupted,
 }
+
+macro_rules! boxed {
+    ($($variant:ident from $error:ty),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Error::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed!(
+    Graph from lowbit_graph::GraphError,
+    Data from lowbit_data::DataError,
+    Ptq from lowbit_ptq::PtqError
+);

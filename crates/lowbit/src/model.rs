@@ -81,7 +81,7 @@ impl Model {
     /// `Model` when the file is not one we can run, `NotAClassifier` when it has no single image input.
     pub fn load(path: impl AsRef<Path>, shape: Option<InputShape>) -> Result<Model, Error> {
         let path = path.as_ref().to_path_buf();
-        let wrap = |source| Error::Model { path: path.clone(), source };
+        let wrap = |source| Error::Model { path: path.clone(), source: Box::new(source) };
         let imported = lowbit_onnx::import(&path).map_err(wrap)?;
         let size_bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
         Model::from_graph(imported, path, (size_bytes, shape))
@@ -93,7 +93,7 @@ impl Model {
     /// As [`Model::load`].
     pub fn from_bytes(name: &str, bytes: &[u8], shape: Option<InputShape>) -> Result<Model, Error> {
         let path = PathBuf::from(name);
-        let wrap = |source| Error::Model { path: path.clone(), source };
+        let wrap = |source| Error::Model { path: path.clone(), source: Box::new(source) };
         let imported = lowbit_onnx::import_bytes(bytes, None).map_err(wrap)?;
         Model::from_graph(imported, path, (bytes.len() as u64, shape))
     }

@@ -148,7 +148,7 @@ impl Quantized {
         let mut graph = self.quantized.graph.clone();
         notes.write(&mut graph);
         lowbit_onnx::export_bytes(&graph)
-            .map_err(|source| Error::Model { path: self.float.model.path.clone(), source })
+            .map_err(|source| Error::Model { path: self.float.model.path.clone(), source: Box::new(source) })
     }
 
     /// Writes the ONNX file whole or not at all.
