@@ -39,6 +39,8 @@ pub use binary::Binary;
 pub use cast::Cast;
 pub use concat::Concat;
 pub use conv::{Activation, AutoPad, Conv};
+#[cfg(test)]
+pub(crate) use dispatch::testing;
 pub use gather::Gather;
 pub use inputs::Inputs;
 pub use layout::{Flatten, Reshape, Transpose};

@@ -7,8 +7,9 @@ mod batch_norm;
 mod constants;
 mod linear;
 mod lower;
-
 mod noops;
+#[cfg(test)]
+pub(crate) mod testing;
 mod trace;
 
 use lowbit_tensor::Tensor;
@@ -53,3 +54,6 @@ pub fn canonicalize(graph: &Graph, example: &[Tensor]) -> Result<Graph, GraphErr
     }
     Ok(graph)
 }
+
+#[cfg(test)]
+mod tests;

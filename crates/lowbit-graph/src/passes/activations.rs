@@ -255,3 +255,6 @@ fn gelu_tanh(find: &Finder<'_>, index: usize) -> Option<(ValueId, Unary)> {
     };
     half_gate(find, find.graph.nodes[index].output(), &gate).map(|x| (x, Unary::GeluTanh))
 }
+
+#[cfg(test)]
+mod tests;

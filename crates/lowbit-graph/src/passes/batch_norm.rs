@@ -181,3 +181,6 @@ fn stand_alone(graph: &mut Graph, trace: &Trace, index: usize, affine: &Affine) 
         outputs: node.outputs,
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,35 +85,30 @@ pub fn fold_shapes(graph: &Graph, trace: &Trace) -> Result<Graph, GraphError> {
             let Some((one, two)) = trace.integers(value) else {
                 continue;
             };
-            let replacement = if one == two {
-                Some(one.clone())
-            } else {
-                match node.op {
-                    Op::Reshape(reshape) if position == 1 => {
-                        reshape_operand(trace, &node, reshape, (one, two))
-                    }
-                    _ => None,
+            let tensor = match &node.op {
+                _ if one == two => one.clone(),
+                Op::Reshape(_) if position == 1 => {
+                    let Some(operand) = reshape_operand(trace, &node, one, two) else { continue };
+                    folded.nodes[index].op = Op::Reshape(Reshape { allow_zero: false });
+                    operand
                 }
+                _ => continue,
             };
-            if let Some(tensor) = replacement {
-                let name = format!("{}_folded", folded.value_name(value));
-                let constant = folded.add_constant(&name, tensor);
-                folded.nodes[index].inputs[position] = Some(constant);
-            }
+            let name = format!("{}_folded", folded.value_name(value));
+            let constant = folded.add_constant(&name, tensor);
+            folded.nodes[index].inputs[position] = Some(constant);
         }
     }
     Ok(folded)
 }
 
 /// The shape operand with its batch-dependent entry written as 0 or -1; `None` when that cannot say it.
-fn reshape_operand(
-    trace: &Trace,
-    node: &Node,
-    reshape: Reshape,
-    (one, two): (&Tensor, &Tensor),
-) -> Option<Tensor> {
+fn reshape_operand(trace: &Trace, node: &Node, one: &Tensor, two: &Tensor) -> Option<Tensor> {
     let (one, two) = (one.to_i64()?, two.to_i64()?);
-    if one.len() != two.len() {
+    // An extent that is 0 cannot be said where 0 copies.
+    let empty = node.op == Op::Reshape(Reshape { allow_zero: true })
+        && (one.contains(&0) || two.contains(&0));
+    if one.len() != two.len() || empty {
         return None;
     }
     let input = trace.shape(node.input(0)?)?;
@@ -121,7 +116,7 @@ fn reshape_operand(
     let copies = |i: usize| {
         let same =
             |shape: &[usize], v: i64| shape.get(i).is_some_and(|&d| i64::try_from(d) == Ok(v));
-        !reshape.allow_zero && same(input, one[i]) && same(input_of_two, two[i])
+        same(input, one[i]) && same(input_of_two, two[i])
     };
     let mut spec = one.clone();
     for i in (0..one.len()).filter(|&i| one[i] != two[i]) {
@@ -135,3 +130,6 @@ fn reshape_operand(
     }
     Some(Tensor::vector(spec))
 }
+
+#[cfg(test)]
+mod tests;
