@@ -204,9 +204,15 @@ impl Maker {
         let alpha = [1.0, 1.0, 0.5][self.rng.below(3)];
         let gemm = Gemm { transpose_b, alpha, ..GEMM };
         match self.rng.below(4) {
-            0 => drop(self.on(Op::Gemm(gemm), &[weight])),
-            1 => drop(self.on(Op::Gemm(gemm), &[weight, bias])),
-            2 => drop(self.on(Op::Gemm(Gemm { beta: 0.5, ..gemm }), &[weight, bias])),
+            0 => {
+                let _ = self.on(Op::Gemm(gemm), &[weight]);
+            }
+            1 => {
+                let _ = self.on(Op::Gemm(gemm), &[weight, bias]);
+            }
+            2 => {
+                let _ = self.on(Op::Gemm(Gemm { beta: 0.5, ..gemm }), &[weight, bias]);
+            }
             _ => {
                 let weight = self.floats(&[k, n], (k as f32).sqrt().recip());
                 let product = self.on(Op::MatMul, &[weight]);
@@ -231,8 +237,12 @@ impl Maker {
 
     fn activation(&mut self) {
         match self.rng.below(4) {
-            0 => drop(self.on(Op::Unary(Unary::Relu), &[])),
-            1 => drop(self.on(Op::Unary(Unary::LeakyRelu { alpha: 0.1 }), &[])),
+            0 => {
+                let _ = self.on(Op::Unary(Unary::Relu), &[]);
+            }
+            1 => {
+                let _ = self.on(Op::Unary(Unary::LeakyRelu { alpha: 0.1 }), &[]);
+            }
             2 => {
                 let (low, high) = (self.scalar(-0.5), self.scalar(1.5));
                 self.on(Op::Clip, &[low, high]);
@@ -374,7 +384,9 @@ impl Maker {
     fn noop(&mut self) {
         let dims: Vec<i64> = self.dims.iter().map(|&d| d as i64).collect();
         match self.rng.below(5) {
-            0 => drop(self.on(Op::Identity, &[])),
+            0 => {
+                let _ = self.on(Op::Identity, &[]);
+            }
             1 => {
                 let pads = self.ints(&vec![0; 2 * dims.len()]);
                 self.on(Op::Pad(Pad { mode: PadMode::Constant }), &[pads]);
@@ -400,7 +412,9 @@ impl Maker {
         }
         let features: usize = self.dims[1..].iter().product();
         match self.rng.below(3) {
-            0 => drop(self.on(Op::Flatten(Flatten { axis: 1 }), &[])),
+            0 => {
+                let _ = self.on(Op::Flatten(Flatten { axis: 1 }), &[]);
+            }
             1 => self.reshape_by_shape(&[features as i64]),
             _ => self.reshape_by_shape(&[-1]),
         }

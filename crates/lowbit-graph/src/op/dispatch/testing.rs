@@ -1,6 +1,6 @@
 //! What the operators' tests share.
 
-use lowbit_tensor::{Rng, Shape, Tensor};
+use lowbit_tensor::{DType, Rng, Shape, Tensor};
 
 use crate::{Inputs, Op, OpError, Workspace};
 
@@ -63,4 +63,11 @@ pub(crate) fn range(shape: &[usize]) -> Tensor {
 pub(crate) fn normal(shape: &[usize], rng: &mut Rng) -> Tensor {
     let len: usize = shape.iter().product();
     Tensor::new(Shape::from(shape), (0..len).map(|_| rng.normal()).collect())
+}
+
+/// Codes of any type that QuantizeLinear makes.
+pub(crate) fn codes(dtype: DType, shape: &[usize], values: &[i32]) -> Tensor {
+    let range = dtype.range().expect("a type of codes");
+    assert!(values.iter().all(|v| (range.0..=range.1).contains(v)), "{values:?} in {dtype}");
+    super::super::quantize::tensor_of_codes(dtype, Shape::from(shape), values).expect("they fit")
 }
