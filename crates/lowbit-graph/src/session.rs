@@ -1,8 +1,10 @@
 //! Runs a graph: one node after the other, buffers reused.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lowbit_tensor::{Buffer, Shape, Tensor};
+use rayon::prelude::*;
 
 use crate::op::{Operand, Prepared};
 use crate::{Graph, GraphError, Inputs, OpError, ValueId};
@@ -173,6 +175,57 @@ impl Session {
         self.run_observed(feeds, work, &mut |_, _| {})
     }
 
+    /// Computes the outputs of a batch in slices of a few images, on as many threads as there are workspaces.
+    ///
+    /// A slice's activations stay in the cache where a whole batch's would go through memory. Images do not see each other in an
+    /// inference graph; where outputs do not follow the batch along their first axis (or are not float), the whole batch runs
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// # Panics
+    /// When there is no workspace.
+    pub fn run_batch(
+        &self,
+        batch: &Tensor,
+        works: &mut [Workspace],
+    ) -> Result<Vec<Tensor>, GraphError> {
+        let feeds = std::slice::from_ref(batch);
+        let n = batch.shape().first().copied().unwrap_or(0);
+        let per_image = batch.len() / n.max(1);
+        let slice = (SLICE_FLOATS / per_image.max(1)).clamp(1, n.max(1));
+        let sliceable = self.graph.inputs.len() == 1 && batch.as_slice::<f32>().is_ok();
+        if n <= slice || !sliceable {
+            return self.run(feeds, &mut works[0]);
+        }
+        let next = AtomicUsize::new(0);
+        let done: Vec<Vec<(usize, Vec<Tensor>)>> = works
+            .par_iter_mut()
+            .map(|work| {
+                let mut done = vec![];
+                loop {
+                    let first = next.fetch_add(slice, Ordering::Relaxed);
+                    if first >= n {
+                        return Ok(done);
+                    }
+                    let last = (first + slice).min(n);
+                    let mut dims = batch.shape().to_vec();
+                    dims[0] = last - first;
+                    let part = batch.f32s()[first * per_image..last * per_image].to_vec();
+                    done.push((first, self.run(&[Tensor::new(dims, part)], work)?));
+                }
+            })
+            .collect::<Result<_, GraphError>>()?;
+        let mut parts: Vec<(usize, Vec<Tensor>)> = done.into_iter().flatten().collect();
+        parts.sort_by_key(|&(first, _)| first);
+        let joined = (0..self.graph.outputs.len()).map(|output| join(&parts, output, [slice, n]));
+        match joined.collect() {
+            Some(outputs) => Ok(outputs),
+            None => self.run(feeds, &mut works[0]),
+        }
+    }
+
     /// Computes the outputs and shows every value on the way, inputs first, as soon as it is known.
     ///
     /// # Errors
@@ -257,6 +310,24 @@ impl Session {
     }
 }
 
+/// Floats of input that one slice of a batch holds: larger ones leave the cache.
+const SLICE_FLOATS: usize = 1 << 17;
+
+/// One output of all slices, one after the other; `None` when it does not follow the batch.
+fn join(parts: &[(usize, Vec<Tensor>)], output: usize, [slice, n]: [usize; 2]) -> Option<Tensor> {
+    let mut dims = parts.first()?.1.get(output)?.shape().to_vec();
+    let mut values = vec![];
+    for (first, outputs) in parts {
+        let part = outputs.get(output)?;
+        if part.shape().first() != Some(&slice.min(n - first)) {
+            return None;
+        }
+        values.extend_from_slice(part.as_slice::<f32>().ok()?);
+    }
+    dims[0] = n;
+    (dims.iter().product::<usize>() == values.len()).then(|| Tensor::new(dims, values))
+}
+
 fn expiring(graph: &Graph) -> Vec<Vec<ValueId>> {
     let mut last: HashMap<ValueId, usize> = HashMap::new();
     for (i, node) in graph.nodes.iter().enumerate() {
@@ -275,3 +346,6 @@ fn expiring(graph: &Graph) -> Vec<Vec<ValueId>> {
     expiring.iter_mut().for_each(|values| values.sort_unstable());
     expiring
 }
+
+#[cfg(test)]
+mod tests;

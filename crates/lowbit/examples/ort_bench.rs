@@ -75,14 +75,19 @@ fn float(
             )
         })
         .collect();
-    let mut work = if threads == 1 { Workspace::serial() } else { Workspace::parallel() };
+    // Slices of a batch share the threads among themselves; a single slice shares its work.
+    let mut works: Vec<Workspace> = match (threads, batch) {
+        (1, _) => vec![Workspace::serial()],
+        (_, 1) => vec![Workspace::parallel()],
+        _ => (0..threads).map(|_| Workspace::serial()).collect(),
+    };
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let rounds: usize = line?.trim().parse()?;
         let start = Instant::now();
         for _ in 0..rounds {
             if whole {
-                session.run(&inputs, &mut work)?;
+                session.run_batch(&inputs[0], &mut works)?;
             } else {
                 let one = |work: &mut Workspace, input: &Tensor| {
                     session.run(std::slice::from_ref(input), work).map(drop)
