@@ -99,7 +99,7 @@ fn run_of<T: Code>(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     let x = inputs.required(0, "x")?;
-    let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 6)?);
+    let (from, to) = (QParam::read::<T>(inputs, 1)?, QParam::read::<T>(inputs, 6)?);
     let (_, scales) = inputs.typed::<f32>(4, "w_scale")?;
     let channels = packed.shape[0];
     let bias = inputs.optional(8).map(|_| inputs.typed::<i32>(8, "B")).transpose()?;
@@ -147,8 +147,11 @@ fn integer_of<T: Code>(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     let packed = pack(conv, 1, inputs.required(1, "w")?, inputs.optional(3))?;
-    let zero_point = qparams::zero_points(inputs.optional(2), 1)?[0];
+    let zero_point = qparams::zero_point::<T>(inputs, 2)?;
     let x = inputs.required(0, "x")?;
     let (sums, shape) = accumulate::<T>(conv, &packed, (x, zero_point), work)?;
     Ok(Tensor::new(shape, sums))
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,9 @@ impl<'a, T: Code> Pair<'a, T> {
             expected: format!("one that broadcasts with {}", a.shape()),
         })?;
         Ok(Pair {
-            a: (a, a_codes, QParam::read(inputs, 1)?),
-            b: (b, b_codes, QParam::read(inputs, 4)?),
-            to: QParam::read(inputs, 6)?,
+            a: (a, a_codes, QParam::read::<T>(inputs, 1)?),
+            b: (b, b_codes, QParam::read::<T>(inputs, 4)?),
+            to: QParam::read::<T>(inputs, 6)?,
             shape,
         })
     }
@@ -128,11 +128,11 @@ fn concat_of<T: Code>(
     inputs: &Inputs<'_>,
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
-    let to = QParam::read(inputs, 0)?;
+    let to = QParam::read::<T>(inputs, 0)?;
     let mut parts = Vec::new();
     for index in (2..inputs.count()).step_by(3) {
         let (x, codes) = inputs.typed::<T>(index, "part")?;
-        let from = QParam::read(inputs, index + 1)?;
+        let from = QParam::read::<T>(inputs, index + 1)?;
         let same = from.scale.to_bits() == to.scale.to_bits() && from.zero_point == to.zero_point;
         let moved = if same {
             codes.to_vec()
@@ -160,7 +160,7 @@ fn table_of<T: Code>(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     let (x, codes) = inputs.typed::<T>(0, "x")?;
-    let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 3)?);
+    let (from, to) = (QParam::read::<T>(inputs, 1)?, QParam::read::<T>(inputs, 3)?);
     let (low, high) = T::DTYPE.range().expect("8-bit codes have a range");
     let values = Tensor::vector((low..=high).map(|code| from.value(code)).collect::<Vec<f32>>());
     let results = unary.forward(&Inputs(&[Some(&values)]), work)?;
@@ -187,7 +187,7 @@ fn softmax_of<T: Code>(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     let (x, codes) = inputs.typed::<T>(0, "x")?;
-    let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 3)?);
+    let (from, to) = (QParam::read::<T>(inputs, 1)?, QParam::read::<T>(inputs, 3)?);
     let values: Vec<f32> = codes.iter().map(|&code| from.value(code.into())).collect();
     let values = Tensor::new(x.shape().clone(), values);
     let results = softmax.forward(&Inputs(&[Some(&values)]), work)?;

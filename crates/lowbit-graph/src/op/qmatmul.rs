@@ -78,7 +78,7 @@ pub(crate) fn qlinear(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tenso
 fn qlinear_of<T: Code>(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
     let (_, a_scales) = inputs.typed::<f32>(1, "a_scale")?;
     let (_, b_scales) = inputs.typed::<f32>(4, "b_scale")?;
-    let to = QParam::read(inputs, 6)?;
+    let to = QParam::read::<T>(inputs, 6)?;
     let a = (inputs.required(0, "a")?, inputs.optional(2));
     let b = (inputs.required(3, "b")?, inputs.optional(5));
     let (sums, batches) = products(a, b, work)?;
@@ -152,7 +152,7 @@ fn run_of<T: Code>(
     let [m, k] = extents(0, a, false)?;
     same_inner(3, packed.k, k)?;
     let n = packed.n;
-    let from = QParam::read(inputs, 1)?;
+    let from = QParam::read::<T>(inputs, 1)?;
     let scales = inputs.typed::<f32>(4, "b_scale")?.1;
     let bias = inputs.optional(6).map(|_| inputs.typed::<i32>(6, "C")).transpose()?.map(|b| b.1);
     if ![1, n].contains(&scales.len()) || bias.is_some_and(|b| b.len() != n) {
@@ -170,7 +170,7 @@ fn run_of<T: Code>(
     }
     let scale = |i: usize| from.scale * scales[if scales.len() == 1 { 0 } else { i % n }];
     let result = if inputs.optional(7).is_some() {
-        let to = QParam::read(inputs, 7)?;
+        let to = QParam::read::<T>(inputs, 7)?;
         let mut out = T::buffer(work, &shape)?;
         for (i, (y, &sum)) in out.iter_mut().zip(&sums).enumerate() {
             let multiplier = scale(i) / to.scale;
@@ -187,3 +187,6 @@ fn run_of<T: Code>(
     work.pool.give_sums(sums);
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,11 +50,10 @@ pub(crate) struct QParam {
 }
 
 impl QParam {
-    /// Reads a scale at input `index` and a zero point behind it.
-    pub(crate) fn read(inputs: &Inputs<'_>, index: usize) -> Result<QParam, OpError> {
+    /// Reads a scale at input `index` and, behind it, the zero point of codes of type `T`.
+    pub(crate) fn read<T: Code>(inputs: &Inputs<'_>, index: usize) -> Result<QParam, OpError> {
         let scale = inputs.float_scalar(index)?.ok_or(OpError::Missing { index, name: "scale" })?;
-        let zero_point = zero_points(inputs.optional(index + 1), 1)?[0];
-        Ok(QParam { scale, zero_point })
+        Ok(QParam { scale, zero_point: zero_point::<T>(inputs, index + 1)? })
     }
 
     /// The zero point as float.
@@ -73,6 +72,14 @@ impl QParam {
     pub(crate) fn code<T: Code>(self, x: f32) -> T {
         T::saturate((x / self.scale).round_ties_even() + self.zero())
     }
+}
+
+/// The one zero point of codes of type `T` at input `index`; 0 when not given.
+pub(crate) fn zero_point<T: Code>(inputs: &Inputs<'_>, index: usize) -> Result<i32, OpError> {
+    if let Some(tensor) = inputs.optional(index) {
+        super::dispatch::expect_dtype(index, tensor, T::DTYPE)?;
+    }
+    Ok(zero_points(inputs.optional(index), 1)?[0])
 }
 
 /// 8-bit zero points: one, or one per line; 0 when not given.

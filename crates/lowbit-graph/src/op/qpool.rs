@@ -19,7 +19,7 @@ fn global_average_of<T: Code>(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     let (x, codes) = inputs.typed::<T>(0, "x")?;
-    let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 3)?);
+    let (from, to) = (QParam::read::<T>(inputs, 1)?, QParam::read::<T>(inputs, 3)?);
     let [n, c, h, w] = dims4(0, x)?;
     let count = h * w;
     if count == 0 {
@@ -52,7 +52,7 @@ fn average_of<T: Code>(
     work: &mut Workspace,
 ) -> Result<Tensor, OpError> {
     let (x, codes) = inputs.typed::<T>(0, "x")?;
-    let (from, to) = (QParam::read(inputs, 1)?, QParam::read(inputs, 3)?);
+    let (from, to) = (QParam::read::<T>(inputs, 1)?, QParam::read::<T>(inputs, 3)?);
     let [n, c, h, w] = dims4(0, x)?;
     let spec = WindowSpec {
         kernel: pool.kernel,
@@ -100,3 +100,6 @@ fn average_of<T: Code>(
     }
     Ok(Tensor::new(shape, out))
 }
+
+#[cfg(test)]
+mod tests;

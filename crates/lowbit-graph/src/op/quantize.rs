@@ -145,6 +145,9 @@ impl QuantizeLinear {
             }
             (_, Some(range)) => range,
         };
+        if let Some(zero_point) = inputs.optional(2) {
+            super::dispatch::expect_dtype(2, zero_point, self.to)?;
+        }
         let runs = self.blocking.runs(x.shape(), scale)?;
         work.pool.check(x.shape())?;
         if self.to == DType::U8 {
@@ -255,3 +258,6 @@ pub(crate) fn dynamic(inputs: &Inputs<'_>) -> Result<Vec<Tensor>, OpError> {
 pub fn quantize_bias(bias: f32, scale: f32) -> i32 {
     (bias / scale).round_ties_even() as i32
 }
+
+#[cfg(test)]
+mod tests;
