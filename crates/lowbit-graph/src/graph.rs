@@ -337,3 +337,6 @@ impl Graph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use lowbit_tensor::{DType, Rng};
+
+use super::*;
+use crate::op::testing::{codes, normal};
+use crate::passes::testing::{CONV, Maker, random_graph};
+use crate::{Op, Unary};
+
+/// A batch of `n` for the input that `example` fits.
+fn batch(example: &Tensor, n: usize, seed: u64) -> Tensor {
+    let mut dims = example.shape().to_vec();
+    dims[0] = n;
+    normal(&dims, &mut Rng::new(seed))
+}
+
+#[test]
+fn threads_and_used_buffers_change_no_bit() {
+    let (mut serial, mut parallel) = (Workspace::serial(), Workspace::parallel());
+    for seed in 0..100 {
+        let (graph, example) = random_graph(seed);
+        let session = Session::new(&graph).unwrap();
+        let x = [batch(&example, 3, seed)];
+        let fresh = session.run(&x, &mut Workspace::serial()).unwrap();
+        assert_eq!(session.run(&x, &mut serial).unwrap(), fresh, "seed {seed}");
+        assert_eq!(session.run(&x, &mut serial).unwrap(), fresh, "seed {seed}");
+        assert_eq!(session.run(&x, &mut parallel).unwrap(), fresh, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_batch_gives_what_its_images_give_one_by_one() {
+    for seed in 0..100 {
+        let (graph, example) = random_graph(seed);
+        let session = Session::new(&graph).unwrap();
+        let all = batch(&example, 3, seed);
+        let whole = session.run(std::slice::from_ref(&all), &mut Workspace::serial()).unwrap();
+        for (i, image) in all.f32s().chunks_exact(example.len()).enumerate() {
+            let one = Tensor::new(example.shape().clone(), image.to_vec());
+            let alone = session.run(&[one], &mut Workspace::serial()).unwrap();
+            for (alone, whole) in alone.iter().zip(&whole) {
+                let part = &whole.f32s()[i * alone.len()..][..alone.len()];
+                assert_eq!(alone.f32s(), part, "seed {seed}, image {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_observed_is_what_is_returned() {
+    for seed in 0..30 {
+        let (graph, example) = random_graph(seed);
+        let session = Session::new(&graph).unwrap();
+        let mut seen: HashMap<ValueId, Tensor> = HashMap::new();
+        let mut observe = |value, tensor: &Tensor| {
+            assert!(seen.insert(value, tensor.clone()).is_none(), "shown twice");
+        };
+        let outputs = session.run_observed(&[example], &mut Workspace::serial(), &mut observe);
+        let expected: Vec<Tensor> = graph.outputs.iter().map(|v| seen[v].clone()).collect();
+        assert_eq!(outputs.unwrap(), expected, "seed {seed}");
+        let made = graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten()).count();
+        assert_eq!(seen.len(), graph.inputs.len() + made);
+    }
+}
+
+#[test]
+fn feeds_that_do_not_fit_are_refused() {
+    let mut maker = Maker::new(&[1, 4], 1);
+    maker.on(Op::Unary(Unary::Neg), &[]);
+    let session = Session::new(&maker.finish()).unwrap();
+    let check = |feeds: &[Tensor], expected: &str| {
+        let error = session.run(feeds, &mut Workspace::serial()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    let wrong = |found: &str| format!("graph input \"x\": found {found}, expected float32[?, 4]");
+    check(&[Tensor::full([2, 3], 0f32)], &wrong("float32[2, 3]"));
+    check(&[Tensor::full([4], 0f32)], &wrong("float32[4]"));
+    check(&[codes(DType::U8, &[1, 4], &[0; 4])], &wrong("uint8[1, 4]"));
+    let count = "graph input \"x\": found 0 tensors, expected 1 tensors";
+    check(&[], count);
+}
+
+#[test]
+fn a_result_beyond_the_limit_is_refused_where_it_would_be_made() {
+    let mut maker = Maker::new(&[1, 4], 1);
+    maker.on(Op::Unary(Unary::Neg), &[]);
+    let session = Session::new(&maker.finish()).unwrap();
+    let run =
+        |n| session.run(&[Tensor::full([n, 4], 0f32)], &mut Workspace::serial().with_limit(8));
+    assert!(run(2).is_ok());
+    let error = run(3).unwrap_err();
+    let is = matches!(&error, GraphError::Op { source: OpError::TooLarge { limit: 8, .. }, .. });
+    assert!(is, "{error}");
+    let text = "node \"Neg0\" (Neg): result of shape [3, 4] exceeds the limit of 8 elements";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn a_weight_that_does_not_fit_is_refused_before_a_run() {
+    let mut maker = Maker::new(&[1, 4, 3, 3], 1);
+    let weight = maker.floats(&[4, 4], 1.0);
+    maker.on(Op::Conv(CONV), &[weight]);
+    let error = Session::new(&maker.finish()).unwrap_err().to_string();
+    assert!(error.contains("node \"Conv0\" (Conv): input 1: found rank 2"), "{error}");
+}
+
+#[test]
+fn an_output_may_be_an_input_or_a_constant_and_be_given_twice() {
+    let mut maker = Maker::new(&[1, 2], 1);
+    let constant = maker.scalar(3.0);
+    maker.graph.outputs = vec![constant, maker.value, constant];
+    let x = Tensor::new([1, 2], vec![1.0f32, 2.0]);
+    let outputs = crate::passes::testing::run(&maker.finish(), &x);
+    let three = Tensor::scalar(3.0f32);
+    assert_eq!(outputs, [three.clone(), x.clone(), three, x]);
+}
