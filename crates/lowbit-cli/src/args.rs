@@ -30,11 +30,7 @@ pub(crate) enum Destination {
 
 impl From<&str> for Destination {
     fn from(text: &str) -> Destination {
-        if text == "-" {
-            Destination::Stdout
-        } else {
-            Destination::File(text.into())
-        }
+        if text == "-" { Destination::Stdout } else { Destination::File(text.into()) }
     }
 }
 
@@ -176,11 +172,7 @@ impl PreprocessArgs {
         }
         let said = notes.is_some();
         let preprocess = notes.cloned().unwrap_or_default();
-        Ok(Base {
-            preprocess,
-            channels_said: said,
-            layout_said: said,
-        })
+        Ok(Base { preprocess, channels_said: said, layout_said: said })
     }
 }
 
@@ -194,10 +186,7 @@ fn looks_nhwc(dims: [Option<usize>; 3]) -> bool {
 pub(crate) fn read_classes(path: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{}: cannot read", path.display()))?;
-    Ok(text
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect())
+    Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
 }
 
 #[cfg(test)]
@@ -222,11 +211,7 @@ mod tests {
     fn dimensions_tell_layout_and_gray() {
         let check = |dims, layout, channels| {
             let found = none().resolve(None, dims).unwrap();
-            assert_eq!(
-                (found.layout, found.channels),
-                (layout, channels),
-                "{dims:?}"
-            );
+            assert_eq!((found.layout, found.channels), (layout, channels), "{dims:?}");
         };
         check([Some(3), Some(32), Some(32)], Layout::Nchw, Channels::Rgb);
         check([Some(224), Some(224), Some(3)], Layout::Nhwc, Channels::Rgb);
@@ -240,21 +225,9 @@ mod tests {
 
     #[test]
     fn flags_override_notes() {
-        let args = PreprocessArgs {
-            scale: Some(1.0),
-            ..none()
-        };
-        let notes = Preprocess {
-            crop: Some(9),
-            channels: Channels::Bgr,
-            ..Preprocess::default()
-        };
-        let found = args
-            .resolve(Some(&notes), [Some(3), Some(9), Some(9)])
-            .unwrap();
-        assert_eq!(
-            (found.scale, found.crop, found.channels),
-            (1.0, Some(9), Channels::Bgr)
-        );
+        let args = PreprocessArgs { scale: Some(1.0), ..none() };
+        let notes = Preprocess { crop: Some(9), channels: Channels::Bgr, ..Preprocess::default() };
+        let found = args.resolve(Some(&notes), [Some(3), Some(9), Some(9)]).unwrap();
+        assert_eq!((found.scale, found.crop, found.channels), (1.0, Some(9), Channels::Bgr));
     }
 }

@@ -85,9 +85,7 @@ fn better_flags(
             best = Some((flags, found));
         }
     }
-    Ok(best
-        .filter(|(_, top1)| *top1 >= now + GAIN_MIN)
-        .map(|(flags, top1)| (flags, now, top1)))
+    Ok(best.filter(|(_, top1)| *top1 >= now + GAIN_MIN).map(|(flags, top1)| (flags, now, top1)))
 }
 
 /// The usual preprocessings of the same sizes as `used`, red first and blue first.
@@ -96,22 +94,11 @@ fn candidates(used: &Preprocess) -> Vec<(String, Preprocess)> {
         Channels::Gray => &[(Channels::Gray, "")],
         Channels::Rgb | Channels::Bgr => &[(Channels::Rgb, ""), (Channels::Bgr, " --channels bgr")],
     };
-    let fitting = USUAL
-        .iter()
-        .filter(|(_, _, mean, _)| mean.len() <= used.channels.count());
+    let fitting = USUAL.iter().filter(|(_, _, mean, _)| mean.len() <= used.channels.count());
     let all = fitting.flat_map(|&(flags, scale, mean, std)| {
         orders.iter().map(move |&(channels, more)| {
             let (mean, std) = (mean.to_vec(), std.to_vec());
-            (
-                format!("{flags}{more}"),
-                Preprocess {
-                    scale,
-                    mean,
-                    std,
-                    channels,
-                    ..used.clone()
-                },
-            )
+            (format!("{flags}{more}"), Preprocess { scale, mean, std, channels, ..used.clone() })
         })
     });
     all.filter(|(_, tried)| tried != used).collect()
@@ -134,16 +121,8 @@ mod tests {
     fn guessing_is_noticed() {
         let check = |hits: usize, n: usize, classes, expected| {
             let top1 = 100.0 * hits as f64 / n as f64;
-            let accuracy = Accuracy {
-                top1,
-                top5: 100.0,
-                ci95: lowbit::wilson(hits, n),
-            };
-            assert_eq!(
-                is_near_chance(&accuracy, classes),
-                expected,
-                "{hits} of {n}, {classes}"
-            );
+            let accuracy = Accuracy { top1, top5: 100.0, ci95: lowbit::wilson(hits, n) };
+            assert_eq!(is_near_chance(&accuracy, classes), expected, "{hits} of {n}, {classes}");
         };
         check(10, 100, 10, true);
         check(29, 100, 10, true);

@@ -16,15 +16,10 @@ struct State {
     cleanup: Option<Box<dyn FnOnce() + Send>>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
-    written: vec![],
-    cleanup: None,
-});
+static STATE: Mutex<State> = Mutex::new(State { written: vec![], cleanup: None });
 
 fn state() -> MutexGuard<'static, State> {
-    STATE
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    STATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Makes Ctrl-C say what was written and exit with 130.
@@ -35,22 +30,15 @@ pub(crate) fn install() {
         if let Some(cleanup) = state.cleanup.take() {
             cleanup();
         }
-        let names: Vec<String> = state
-            .written
-            .iter()
-            .map(|p| p.display().to_string())
-            .collect();
+        let names: Vec<String> = state.written.iter().map(|p| p.display().to_string()).collect();
         let done = if names.is_empty() {
             "nothing was written".into()
         } else {
             format!("{} was written before", names.join(", "))
         };
         // "\r\x1b[K" wipes the progress bar's line.
-        let wipe = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
+        let wipe =
+            if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "\r\x1b[K" } else { "" };
         drop(writeln!(std::io::stderr(), "{wipe}interrupted: {done}"));
         std::process::exit(EXIT_CODE);
     }));

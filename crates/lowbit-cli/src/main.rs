@@ -21,12 +21,7 @@ use crate::commands::{Command, Verdict};
 
 /// Makes a trained image classifier (ONNX) small and fast, and proves what that cost.
 #[derive(Debug, Parser)]
-#[command(
-    name = "lowbit",
-    version,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "lowbit", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]

@@ -121,25 +121,12 @@ pub(crate) fn open(
         labels.check_classes(classes)?;
     }
     check_shape(model.image_dims(), &preprocess, found)?;
-    Ok(Opened {
-        model,
-        preprocess,
-        classes,
-        assumed,
-    })
+    Ok(Opened { model, preprocess, classes, assumed })
 }
 
 /// Whether a model could not be opened only because its file leaves height or width open.
 pub(crate) fn leaves_size_open(error: &anyhow::Error) -> bool {
-    let open = |error: &Error| {
-        matches!(
-            error,
-            Error::NotAClassifier {
-                what: "input shape",
-                ..
-            }
-        )
-    };
+    let open = |error: &Error| matches!(error, Error::NotAClassifier { what: "input shape", .. });
     error.downcast_ref::<Error>().is_some_and(open)
 }
 
@@ -148,9 +135,7 @@ fn class_count(model: &Model, open: InputShape) -> anyhow::Result<usize> {
     let dims = model.image_dims();
     let [a, b, c] = std::array::from_fn(|axis| dims[axis].unwrap_or(open[axis]));
     let gray = Tensor::new([1, a, b, c], vec![0.5f32; a * b * c]);
-    Ok(Runner::new(&model.graph)?
-        .scores(gray, &mut Workspace::serial())?
-        .len())
+    Ok(Runner::new(&model.graph)?.scores(gray, &mut Workspace::serial())?.len())
 }
 
 /// Whether images of shape `found` fit a model of dimensions `dims`.

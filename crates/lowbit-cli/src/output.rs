@@ -10,22 +10,13 @@ use crate::{interrupt, terminal};
 
 /// Refuses a path that could not be written, before hours of work go into it.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     if path.is_dir() {
-        bail!(
-            "{}: is a folder, expected the name of a file to write",
-            path.display()
-        );
+        bail!("{}: is a folder, expected the name of a file to write", path.display());
     }
     if !parent.is_dir() {
-        bail!(
-            "{}: the folder {} does not exist",
-            path.display(),
-            parent.display()
-        );
+        bail!("{}: the folder {} does not exist", path.display(), parent.display());
     }
     Ok(())
 }

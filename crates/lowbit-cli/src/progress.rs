@@ -28,10 +28,7 @@ impl Stage {
             .with_style(style.with_key("rate", write_rate).progress_chars("=> "))
             .with_prefix(name);
         bar.tick();
-        Stage {
-            bar,
-            start: Instant::now(),
-        }
+        Stage { bar, start: Instant::now() }
     }
 
     /// Counts images; from any thread.
@@ -59,11 +56,7 @@ impl Drop for Stage {
 /// Images per second to three digits.
 fn write_rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
     let rate = state.per_sec();
-    let decimals = if rate < 10.0 {
-        2
-    } else {
-        usize::from(rate < 100.0)
-    };
+    let decimals = if rate < 10.0 { 2 } else { usize::from(rate < 100.0) };
     // Nothing can be done about a line that cannot be formatted.
     let _ = write!(out, "{rate:.decimals$}/s");
 }

@@ -16,10 +16,7 @@ const CELL_MAX: usize = 60;
 pub(crate) fn render(head: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| visible_len(&shortened(&row[column])));
-        cells
-            .chain([head[column].0.chars().count()])
-            .max()
-            .unwrap_or(0)
+        cells.chain([head[column].0.chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = String>| {
@@ -61,21 +58,14 @@ fn shortened(cell: &str) -> String {
     }
     let chars: Vec<char> = cell.chars().collect();
     let (head, tail) = (CELL_MAX / 3, CELL_MAX - CELL_MAX / 3 - 1);
-    chars[..head]
-        .iter()
-        .chain(&['…'])
-        .chain(&chars[chars.len() - tail..])
-        .collect()
+    chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect()
 }
 
 /// `1234567` as `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let grouped = digits.as_bytes().rchunks(3).rev();
-    grouped
-        .map(String::from_utf8_lossy)
-        .collect::<Vec<_>>()
-        .join(",")
+    grouped.map(String::from_utf8_lossy).collect::<Vec<_>>().join(",")
 }
 
 /// A number with a decimal prefix: `317.8 K`, followed by the caller's unit.
@@ -105,10 +95,7 @@ mod tests {
 
     #[test]
     fn columns_align_around_escapes() {
-        let rows = [
-            vec!["a".into(), "\x1b[1m10\x1b[0m".into()],
-            vec!["long".into(), "5".into()],
-        ];
+        let rows = [vec!["a".into(), "\x1b[1m10\x1b[0m".into()], vec!["long".into(), "5".into()]];
         let text = render(&[("name", Align::Left), ("n", Align::Right)], &rows);
         assert_eq!(text, "  name   n\n  a     \x1b[1m10\x1b[0m\n  long   5\n");
     }

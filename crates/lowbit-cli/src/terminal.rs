@@ -44,13 +44,7 @@ impl Terminal {
 
     /// For commands without `--quiet`.
     pub(crate) fn for_results(json: Option<&Destination>) -> Terminal {
-        Terminal::new(
-            &GeneralArgs {
-                quiet: false,
-                threads: None,
-            },
-            json,
-        )
+        Terminal::new(&GeneralArgs { quiet: false, threads: None }, json)
     }
 
     /// Whether warnings are not wanted.
@@ -101,10 +95,7 @@ pub(crate) fn write_stdout(text: &str) {
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
-        drop(writeln!(
-            std::io::stderr(),
-            "error: cannot write to stdout: {error}"
-        ));
+        drop(writeln!(std::io::stderr(), "error: cannot write to stdout: {error}"));
         std::process::exit(1);
     }
 }
@@ -112,18 +103,10 @@ pub(crate) fn write_stdout(text: &str) {
 /// Prints an error and its causes, one line each.
 pub(crate) fn report_error(error: &anyhow::Error) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = without_repetition(
-        error
-            .chain()
-            .map(|cause| cause.to_string().replace('\n', " ")),
-    );
+    let lines = without_repetition(error.chain().map(|cause| cause.to_string().replace('\n', " ")));
     for (depth, text) in lines.iter().enumerate() {
         if depth == 0 {
-            drop(writeln!(
-                std::io::stderr(),
-                "{} {text}",
-                paint(color, Style::Red, "error:")
-            ));
+            drop(writeln!(std::io::stderr(), "{} {text}", paint(color, Style::Red, "error:")));
         } else {
             drop(writeln!(std::io::stderr(), "  because: {text}"));
         }
@@ -151,11 +134,7 @@ fn paint(color: bool, style: Style, text: &str) -> String {
         Style::Yellow => "33",
         Style::Red => "31",
     };
-    if color {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
-    }
+    if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -168,14 +147,8 @@ mod tests {
             let found = without_repetition(causes.iter().map(|&cause| cause.to_owned()));
             assert_eq!(found, expected);
         };
-        check(
-            &["a.onnx", "a.onnx: no such file"],
-            &["a.onnx: no such file"],
-        );
+        check(&["a.onnx", "a.onnx: no such file"], &["a.onnx: no such file"]);
         check(&["\"w\": not finite", "not finite"], &["\"w\": not finite"]);
-        check(
-            &["cannot write x", "disk full"],
-            &["cannot write x", "disk full"],
-        );
+        check(&["cannot write x", "disk full"], &["cannot write x", "disk full"]);
     }
 }

@@ -14,10 +14,7 @@ fn lowbit(dir: &TempDir, args: &[&str]) -> Output {
 
 fn command(dir: &TempDir, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lowbit"));
-    command
-        .args(args)
-        .current_dir(dir.path())
-        .env_remove("NO_COLOR");
+    command.args(args).current_dir(dir.path()).env_remove("NO_COLOR");
     command
 }
 
@@ -34,21 +31,12 @@ fn check_in(dir: &TempDir, args: &[&str], code: i32, stdout: &[&str], stderr: &[
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{args:?}\n{out}\n{err}");
     for part in stdout {
-        assert!(
-            out.contains(part),
-            "{args:?}: no {part:?} in stdout:\n{out}"
-        );
+        assert!(out.contains(part), "{args:?}: no {part:?} in stdout:\n{out}");
     }
     for part in stderr {
-        assert!(
-            err.contains(part),
-            "{args:?}: no {part:?} in stderr:\n{err}"
-        );
+        assert!(err.contains(part), "{args:?}: no {part:?} in stderr:\n{err}");
     }
-    assert!(
-        !out.contains('\x1b') && !err.contains('\x1b'),
-        "colors in a file"
-    );
+    assert!(!out.contains('\x1b') && !err.contains('\x1b'), "colors in a file");
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -57,9 +45,8 @@ fn text(bytes: &[u8]) -> String {
 
 fn files(dir: &TempDir) -> Vec<String> {
     let entries = std::fs::read_dir(dir.path()).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -92,27 +79,12 @@ fn fast<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn help_teaches() {
-    check(
-        &["--help"],
-        0,
-        &["quantize", "eval", "inspect", "run", "data", "Examples:"],
-        &[],
-    );
-    check(
-        &["quantize", "--help"],
-        0,
-        &["Examples:", "--max-drop", "--mean", "--data"],
-        &[],
-    );
+    check(&["--help"], 0, &["quantize", "eval", "inspect", "run", "data", "Examples:"], &[]);
+    check(&["quantize", "--help"], 0, &["Examples:", "--max-drop", "--mean", "--data"], &[]);
     check(&["eval", "--help"], 0, &["Examples:", "--compare"], &[]);
     check(&["inspect", "--help"], 0, &["Examples:", "--target"], &[]);
     check(&["run", "--help"], 0, &["Examples:", "--classes"], &[]);
-    check(
-        &["data", "fetch", "--help"],
-        0,
-        &["cifar10", "Example:"],
-        &[],
-    );
+    check(&["data", "fetch", "--help"], 0, &["cifar10", "Example:"], &[]);
     check(&["--version"], 0, &["lowbit 0."], &[]);
 }
 
@@ -120,44 +92,14 @@ fn help_teaches() {
 fn usage_errors_exit_with_2() {
     check(&[], 2, &[], &["Usage:"]);
     check(&["quantise"], 2, &[], &["quantize"]);
-    check(
-        &["quantize", "net.onnx"],
-        2,
-        &[],
-        &["images are needed: --data D"],
-    );
-    check(
-        &["quantize", "net.onnx", "--calib", "c"],
-        2,
-        &[],
-        &["--calib needs --eval"],
-    );
-    check(
-        &["quantize", "--observer", "x"],
-        2,
-        &[],
-        &["min-max, moving-average"],
-    );
+    check(&["quantize", "net.onnx"], 2, &[], &["images are needed: --data D"]);
+    check(&["quantize", "net.onnx", "--calib", "c"], 2, &[], &["--calib needs --eval"]);
+    check(&["quantize", "--observer", "x"], 2, &[], &["min-max, moving-average"]);
     check(&["quantize", "--max-drop=-3"], 2, &[], &["--max-drop"]);
-    check(
-        &["quantize", "--mean", "a"],
-        2,
-        &[],
-        &["numbers, one per channel"],
-    );
+    check(&["quantize", "--mean", "a"], 2, &[], &["numbers, one per channel"]);
     check(&["quantize", "--threads", "0"], 2, &[], &["--threads"]);
-    check(
-        &["quantize", "--data", "a", "--calib", "b"],
-        2,
-        &[],
-        &["cannot be used with"],
-    );
-    check(
-        &["inspect", "net.onnx", "--input", "3x"],
-        2,
-        &[],
-        &["3x224x224"],
-    );
+    check(&["quantize", "--data", "a", "--calib", "b"], 2, &[], &["cannot be used with"]);
+    check(&["inspect", "net.onnx", "--input", "3x"], 2, &[], &["3x224x224"]);
 }
 
 #[test]
@@ -171,33 +113,15 @@ fn failures_exit_with_1_and_say_why() {
         &["quantize", "no.onnx", "--data", "data"],
         &["error: no.onnx: No such file or directory"],
     );
-    check(
-        &["quantize", "bad.onnx", "--data", "data"],
-        &["error: bad.onnx: not an ONNX model"],
-    );
-    check(
-        &["eval", "no.onnx", "--data", "nowhere"],
-        &["error: nowhere"],
-    );
+    check(&["quantize", "bad.onnx", "--data", "data"], &["error: bad.onnx: not an ONNX model"]);
+    check(&["eval", "no.onnx", "--data", "nowhere"], &["error: nowhere"]);
     check(&["run", "no.onnx", "no.jpg"], &["error: no.jpg"]);
     check(&["data", "info", "."], &["expected one of: CIFAR-10"]);
-    check(
-        &["data", "fetch", "no-such-set"],
-        &["expected one of: cifar10"],
-    );
-    check(
-        &["quantize", "--preprocess", "bad.toml"],
-        &["bad.toml line 1", "means", "layout"],
-    );
-    check(
-        &["quantize", "--crop", "20"],
-        &["[1, 20, 20]", "[1, 28, 28]"],
-    );
+    check(&["data", "fetch", "no-such-set"], &["expected one of: cifar10"]);
+    check(&["quantize", "--preprocess", "bad.toml"], &["bad.toml line 1", "means", "layout"]);
+    check(&["quantize", "--crop", "20"], &["[1, 20, 20]", "[1, 28, 28]"]);
     check(&["quantize", "--layout", "nhwc"], &["add --layout nchw"]);
-    check(
-        &["quantize", "-o", "no/such/dir/x.onnx"],
-        &["does not exist"],
-    );
+    check(&["quantize", "-o", "no/such/dir/x.onnx"], &["does not exist"]);
     check(&["quantize", "-o", "."], &["is a folder"]);
     assert_eq!(files(&dir), ["bad.onnx", "bad.toml", "data"]);
 }
@@ -205,15 +129,7 @@ fn failures_exit_with_1_and_say_why() {
 #[test]
 fn default_run_writes_a_model_that_eval_and_quantize_understand() {
     let dir = TempDir::new().unwrap();
-    let found = [
-        "float",
-        "int8",
-        "top-1",
-        "95 % interval",
-        "same class",
-        "dB",
-        "smaller",
-    ];
+    let found = ["float", "int8", "top-1", "95 % interval", "same class", "dB", "smaller"];
     check_in(&dir, &fast(&[]), 0, &found, &[]);
     assert_eq!(files(&dir), ["fashion_resnet8.int8.onnx"]);
     idx_folder(&dir.path().join("data"), 40);
@@ -227,13 +143,7 @@ fn default_run_writes_a_model_that_eval_and_quantize_understand() {
         &["close to guessing"],
     );
     assert_eq!(json(&dir, "eval.json")["top1"], 10.0);
-    check_in(
-        &dir,
-        &["quantize", model, "--data", "data"],
-        1,
-        &[],
-        &["quantized already"],
-    );
+    check_in(&dir, &["quantize", model, "--data", "data"], 1, &[], &["quantized already"]);
     let same = ["quantize", model, "--data", "data", "-o", model];
     check_in(&dir, &same, 2, &[], &["would overwrite the float model"]);
 }
@@ -245,13 +155,7 @@ fn json(dir: &TempDir, name: &str) -> serde_json::Value {
 #[test]
 fn json_has_the_stable_keys() {
     let dir = TempDir::new().unwrap();
-    check_in(
-        &dir,
-        &fast(&["--json", "r.json", "--seed", "7"]),
-        0,
-        &["float"],
-        &[],
-    );
+    check_in(&dir, &fast(&["--json", "r.json", "--seed", "7"]), 0, &["float"], &[]);
     let results = json(&dir, "r.json");
     for path in [
         "/model",
@@ -275,15 +179,9 @@ fn json_has_the_stable_keys() {
         "/seconds/quantize",
         "/seconds/evaluate",
     ] {
-        assert!(
-            results.pointer(path).is_some_and(|value| !value.is_null()),
-            "{path}"
-        );
+        assert!(results.pointer(path).is_some_and(|value| !value.is_null()), "{path}");
     }
-    assert_eq!(
-        (&results["seed"], &results["images"]),
-        (&7.into(), &100.into())
-    );
+    assert_eq!((&results["seed"], &results["images"]), (&7.into(), &100.into()));
     let written = read(&dir, "fashion_resnet8.int8.onnx").len();
     assert_eq!(results["size_bytes"]["quantized"], written);
 }
@@ -300,10 +198,7 @@ fn json_to_stdout_is_alone_there() {
 fn quiet_prints_nothing() {
     let dir = TempDir::new().unwrap();
     let output = lowbit(&dir, &fast(&["--quiet", "--max-drop", "100"]));
-    assert_eq!(
-        (text(&output.stdout), text(&output.stderr)),
-        (String::new(), String::new())
-    );
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
     assert_eq!(output.status.code(), Some(0));
     let output = lowbit(&dir, &["quantize", "no.onnx", "--data", ".", "--quiet"]);
     assert!(text(&output.stderr).starts_with("error: "));
@@ -313,15 +208,7 @@ fn quiet_prints_nothing() {
 fn a_drop_beyond_the_wanted_one_exits_with_3_and_still_writes() {
     let dir = TempDir::new().unwrap();
     // Ranges of a single image are too narrow for most others.
-    let args = [
-        "quantize",
-        "--calib-images",
-        "1",
-        "--seed",
-        "3",
-        "--max-drop",
-        "0",
-    ];
+    let args = ["quantize", "--calib-images", "1", "--seed", "3", "--max-drop", "0"];
     let args = [&args[..], &["--eval-images", "500", "--json", "r.json"]].concat();
     check_in(&dir, &args, 3, &["wrote"], &["more than the 0 wanted"]);
     assert_eq!(files(&dir), ["fashion_resnet8.int8.onnx", "r.json"]);
@@ -332,25 +219,12 @@ fn a_drop_beyond_the_wanted_one_exits_with_3_and_still_writes() {
 fn same_seed_same_bytes_at_any_thread_count() {
     let dir = TempDir::new().unwrap();
     let write = |name: &str, seed: &str, threads: &str| {
-        let args = [
-            "--seed",
-            seed,
-            "--threads",
-            threads,
-            "-o",
-            name,
-            "--observer",
-            "mse",
-            "-q",
-        ];
+        let args = ["--seed", seed, "--threads", threads, "-o", name, "--observer", "mse", "-q"];
         assert!(lowbit(&dir, &fast(&args)).status.success());
         read(&dir, name)
     };
     let first = write("a.onnx", "5", "1");
-    assert!(
-        first == write("b.onnx", "5", "2"),
-        "threads change the file"
-    );
+    assert!(first == write("b.onnx", "5", "2"), "threads change the file");
     assert!(first != write("c.onnx", "6", "2"), "the seed does nothing");
 }
 
@@ -361,15 +235,7 @@ fn flags_override_the_file_and_the_file_the_default() {
     std::fs::write(dir.path().join("p.toml"), "scale = 1\nmean = [3]\n").unwrap();
     let quantize = fast(&["--preprocess", "p.toml", "--mean", "-4", "-q"]);
     check_in(&dir, &quantize, 0, &[], &[]);
-    let eval = [
-        "eval",
-        "fashion_resnet8.int8.onnx",
-        "--data",
-        "data",
-        "-q",
-        "--json",
-        "e.json",
-    ];
+    let eval = ["eval", "fashion_resnet8.int8.onnx", "--data", "data", "-q", "--json", "e.json"];
     check_in(&dir, &eval, 0, &[], &[]);
     let used = &json(&dir, "e.json")["preprocess"];
     assert_eq!(used["scale"], 1.0);
@@ -382,20 +248,8 @@ fn unlabelled_and_unsplit_sets_are_handled() {
     let dir = TempDir::new().unwrap();
     idx_folder(&dir.path().join("data"), 20);
     let args = ["quantize", "--data", "data", "-o", "a.onnx"];
-    check_in(
-        &dir,
-        &args,
-        0,
-        &["wrote"],
-        &["10 images, evenly spread", "the other 10"],
-    );
-    check_in(
-        &dir,
-        &["data", "info", "data"],
-        0,
-        &["IDX files", "20 images"],
-        &[],
-    );
+    check_in(&dir, &args, 0, &["wrote"], &["10 images, evenly spread", "the other 10"]);
+    check_in(&dir, &["data", "info", "data"], 0, &["IDX files", "20 images"], &[]);
     let args = ["quantize", "--calib", "data", "--no-eval", "-o", "b.onnx"];
     check_in(&dir, &args, 0, &["not evaluated"], &[]);
 }
@@ -404,37 +258,15 @@ fn unlabelled_and_unsplit_sets_are_handled() {
 fn run_names_the_classes() {
     let dir = TempDir::new().unwrap();
     check_in(&dir, &fast(&["-q"]), 0, &[], &[]);
-    let image = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../lowbit-data/tests/goldens/rgb.png"
-    );
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../lowbit-data/tests/goldens/rgb.png");
     let model = "fashion_resnet8.int8.onnx";
     let all = ["run", model, image, "--resize", "28x28", "-k", "10"];
     check_in(&dir, &all, 0, &["Ankle boot", "Bag", " %"], &[]);
-    let output = lowbit(
-        &dir,
-        &["run", model, image, image, "--resize", "28x28", "-k", "1"],
-    );
-    assert_eq!(
-        text(&output.stdout).lines().count(),
-        4,
-        "a name and a class for each"
-    );
-    check_in(
-        &dir,
-        &["run", model, image],
-        1,
-        &[],
-        &["add --resize 28x28"],
-    );
+    let output = lowbit(&dir, &["run", model, image, image, "--resize", "28x28", "-k", "1"]);
+    assert_eq!(text(&output.stdout).lines().count(), 4, "a name and a class for each");
+    check_in(&dir, &["run", model, image], 1, &[], &["add --resize 28x28"]);
     std::fs::write(dir.path().join("names"), "a\nb\n").unwrap();
-    check_in(
-        &dir,
-        &fast(&["--classes", "names"]),
-        1,
-        &[],
-        &["2 class names, expected 10"],
-    );
+    check_in(&dir, &fast(&["--classes", "names"]), 1, &[], &["2 class names, expected 10"]);
 }
 
 #[test]
@@ -470,12 +302,7 @@ mod linux {
             &[],
             &["cannot write /dev/full", "because: No space"],
         );
-        check(
-            &fast(&["--json", "/dev/full"]),
-            1,
-            &[],
-            &["because: No space"],
-        );
+        check(&fast(&["--json", "/dev/full"]), 1, &[], &["because: No space"]);
     }
 
     #[test]
@@ -488,10 +315,7 @@ mod linux {
             .spawn()
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(200));
-        let kill = Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status()
-            .unwrap();
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130));
@@ -505,29 +329,11 @@ fn inspect_shows_what_runs_as_integers() {
     let dir = TempDir::new().unwrap();
     check_in(&dir, &fast(&["-q"]), 0, &[], &[]);
     let model = "fashion_resnet8.int8.onnx";
-    let found = [
-        "quantized",
-        "Conv",
-        "8 bits",
-        "parameters",
-        "multiply-accumulates",
-    ];
+    let found = ["quantized", "Conv", "8 bits", "parameters", "multiply-accumulates"];
     check_in(&dir, &["inspect", model], 0, &found, &[]);
-    check_in(
-        &dir,
-        &["inspect", model, "--target", "ort", "--json", "i"],
-        0,
-        &["onnxruntime"],
-        &[],
-    );
+    check_in(&dir, &["inspect", model, "--target", "ort", "--json", "i"], 0, &["onnxruntime"], &[]);
     let inspection = json(&dir, "i");
     assert_eq!(inspection["input"], serde_json::json!([1, 1, 28, 28]));
     assert!(inspection["nodes"][0]["op"].is_string());
-    check_in(
-        &dir,
-        &["inspect", "no.onnx"],
-        1,
-        &[],
-        &["error: no.onnx: No such file"],
-    );
+    check_in(&dir, &["inspect", "no.onnx"], 1, &[], &["error: no.onnx: No such file"]);
 }

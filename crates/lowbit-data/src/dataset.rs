@@ -130,15 +130,10 @@ impl Dataset {
             return Err(DataError::Empty { place: parts.name });
         }
         assert!(
-            parts
-                .labels
-                .as_ref()
-                .is_none_or(|labels| labels.len() == len),
+            parts.labels.as_ref().is_none_or(|labels| labels.len() == len),
             "a label per image"
         );
-        Ok(Dataset {
-            inner: Arc::new(parts),
-        })
+        Ok(Dataset { inner: Arc::new(parts) })
     }
 
     /// The splits there are, or `[All]` where the data set has none.
@@ -151,11 +146,7 @@ impl Dataset {
 
     /// The number of images of a split, 0 where the data set does not have it.
     pub fn len(&self, split: Split) -> usize {
-        self.inner
-            .splits
-            .iter()
-            .filter(|&&own| split == Split::All || own == split)
-            .count()
+        self.inner.splits.iter().filter(|&&own| split == Split::All || own == split).count()
     }
 
     /// The images of a split.
@@ -201,11 +192,7 @@ impl Dataset {
 
     fn first_of(&self, wished: &[Split]) -> Split {
         let there = self.splits();
-        wished
-            .iter()
-            .copied()
-            .find(|split| there.contains(split))
-            .unwrap_or(Split::All)
+        wished.iter().copied().find(|split| there.contains(split)).unwrap_or(Split::All)
     }
 
     /// The names of the classes, by number, where the data set names them.
@@ -215,14 +202,7 @@ impl Dataset {
 
     /// The number of classes: of names, else the highest label + 1; none without labels.
     pub fn class_count(&self) -> Option<usize> {
-        let highest = || {
-            self.inner
-                .labels
-                .as_ref()?
-                .iter()
-                .max()
-                .map(|&label| label as usize + 1)
-        };
+        let highest = || self.inner.labels.as_ref()?.iter().max().map(|&label| label as usize + 1);
         self.inner.classes.as_ref().map(Vec::len).or_else(highest)
     }
 
@@ -240,32 +220,17 @@ impl Dataset {
         let Some(labels) = &self.inner.labels else {
             return Err(DataError::NoLabels { dataset });
         };
-        if let Some(index) = labels
-            .iter()
-            .position(|&label| label as usize >= model_classes)
-        {
+        if let Some(index) = labels.iter().position(|&label| label as usize >= model_classes) {
             let (place, label) = (self.place(index), labels[index]);
-            return Err(DataError::LabelOutOfRange {
-                place,
-                label,
-                classes: model_classes,
-            });
+            return Err(DataError::LabelOutOfRange { place, label, classes: model_classes });
         }
         match &self.inner.classes {
             Some(names) if names.len() != model_classes => {
                 let name = &names[labels[0] as usize];
-                let first = format!(
-                    "the first is {}, class {} \"{name}\"",
-                    self.place(0),
-                    labels[0]
-                );
+                let first =
+                    format!("the first is {}, class {} \"{name}\"", self.place(0), labels[0]);
                 let (found, expected) = (names.len(), model_classes);
-                Err(DataError::ClassCount {
-                    dataset,
-                    found,
-                    expected,
-                    first,
-                })
+                Err(DataError::ClassCount { dataset, found, expected, first })
             }
             _ => Ok(()),
         }
@@ -276,11 +241,7 @@ impl Dataset {
         Description {
             kind: self.inner.kind,
             name: self.inner.name.clone(),
-            splits: self
-                .splits()
-                .into_iter()
-                .map(|split| (split, self.len(split)))
-                .collect(),
+            splits: self.splits().into_iter().map(|split| (split, self.len(split))).collect(),
             labelled: self.labelled(),
             class_count: self.class_count(),
             image: self.inner.source.image_info(),
@@ -379,12 +340,7 @@ impl fmt::Display for Description {
         if let Some(count) = self.class_count {
             write!(f, ", {count} classes")?;
         }
-        if let Some(ImageInfo {
-            width,
-            height,
-            channels,
-        }) = self.image
-        {
+        if let Some(ImageInfo { width, height, channels }) = self.image {
             write!(f, ", {width}x{height}x{channels}")?;
         }
         Ok(())

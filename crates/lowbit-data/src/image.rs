@@ -33,11 +33,7 @@ impl Image {
     /// `ImageSize` when a size is zero or above the limits, channels are neither 1 nor 3, or the bytes do not fill it.
     pub fn new(info: ImageInfo, pixels: Vec<u8>) -> Result<Image, DataError> {
         check_size("image", info)?;
-        let ImageInfo {
-            width,
-            height,
-            channels,
-        } = info;
+        let ImageInfo { width, height, channels } = info;
         if (channels != 1 && channels != 3) || pixels.len() != width * height * channels {
             return Err(DataError::ImageSize {
                 file: "image".into(),
@@ -48,12 +44,7 @@ impl Image {
                 expected: "1 or 3 channels and width x height x channels bytes".into(),
             });
         }
-        Ok(Image {
-            width,
-            height,
-            channels,
-            pixels,
-        })
+        Ok(Image { width, height, channels, pixels })
     }
 
     /// Reads and decodes a JPEG or PNG file, told apart by content.
@@ -96,39 +87,20 @@ impl Image {
 
     /// The sizes without the pixels.
     pub fn info(&self) -> ImageInfo {
-        ImageInfo {
-            width: self.width,
-            height: self.height,
-            channels: self.channels,
-        }
+        ImageInfo { width: self.width, height: self.height, channels: self.channels }
     }
 
     /// For callers within the crate that have just made `pixels` to this size.
     pub(crate) fn from_parts(info: ImageInfo, pixels: Vec<u8>) -> Image {
-        let ImageInfo {
-            width,
-            height,
-            channels,
-        } = info;
-        assert_eq!(
-            pixels.len(),
-            width * height * channels,
-            "pixels of {info:?}"
-        );
-        Image {
-            width,
-            height,
-            channels,
-            pixels,
-        }
+        let ImageInfo { width, height, channels } = info;
+        assert_eq!(pixels.len(), width * height * channels, "pixels of {info:?}");
+        Image { width, height, channels, pixels }
     }
 }
 
 /// Reads a whole image file, up to `FILE_BYTES_MAX`.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    let bytes = std::fs::metadata(path)
-        .map_err(DataError::io(path, "read"))?
-        .len();
+    let bytes = std::fs::metadata(path).map_err(DataError::io(path, "read"))?.len();
     if bytes > FILE_BYTES_MAX {
         let expected = format!("an image file of at most {FILE_BYTES_MAX} bytes");
         return Err(DataError::format(
@@ -153,10 +125,7 @@ fn format_of(bytes: &[u8], file: &str) -> Result<Format, DataError> {
     } else {
         let found = match bytes {
             [] => "an empty file".into(),
-            _ => format!(
-                "a file that begins with {:02x?}",
-                &bytes[..bytes.len().min(4)]
-            ),
+            _ => format!("a file that begins with {:02x?}", &bytes[..bytes.len().min(4)]),
         };
         Err(DataError::UnsupportedImage {
             file: file.into(),
@@ -167,11 +136,7 @@ fn format_of(bytes: &[u8], file: &str) -> Result<Format, DataError> {
 }
 
 fn check_size(file: &str, info: ImageInfo) -> Result<(), DataError> {
-    let ImageInfo {
-        width,
-        height,
-        channels,
-    } = info;
+    let ImageInfo { width, height, channels } = info;
     let sides_allowed = (1..=SIDE_MAX).contains(&width) && (1..=SIDE_MAX).contains(&height);
     if sides_allowed && width * height <= PIXELS_MAX {
         return Ok(());
@@ -197,16 +162,8 @@ fn decode_jpeg(bytes: &[u8], file: &str) -> Result<Image, DataError> {
     decoder.read_info().map_err(failed)?;
     let header = decoder.info().expect("read_info has succeeded");
     let (width, height) = (usize::from(header.width), usize::from(header.height));
-    let channels = if matches!(header.pixel_format, PixelFormat::L8) {
-        1
-    } else {
-        3
-    };
-    let info = ImageInfo {
-        width,
-        height,
-        channels,
-    };
+    let channels = if matches!(header.pixel_format, PixelFormat::L8) { 1 } else { 3 };
+    let info = ImageInfo { width, height, channels };
     check_size(file, info)?;
     if header.pixel_format == PixelFormat::L16 {
         return Err(unsupported(file, "a JPEG of 16 bits per pixel"));
@@ -254,15 +211,8 @@ fn decode_png(bytes: &[u8], file: &str) -> Result<Image, DataError> {
     let mut reader = decoder.read_info().map_err(failed)?;
     let header = reader.info();
     let (width, height) = (header.width as usize, header.height as usize);
-    let gray = matches!(
-        header.color_type,
-        ColorType::Grayscale | ColorType::GrayscaleAlpha
-    );
-    let info = ImageInfo {
-        width,
-        height,
-        channels: if gray { 1 } else { 3 },
-    };
+    let gray = matches!(header.color_type, ColorType::Grayscale | ColorType::GrayscaleAlpha);
+    let info = ImageInfo { width, height, channels: if gray { 1 } else { 3 } };
     check_size(file, info)?;
     if gray && header.bit_depth == BitDepth::Sixteen {
         // PIL clips these at 255 instead of scaling them, which no network can want.

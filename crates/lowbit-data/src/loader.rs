@@ -60,11 +60,7 @@ impl Loader {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|source| failed(Box::new(source)))?;
         let work = Work {
-            shape: if subset.is_empty() {
-                [0; 3]
-            } else {
-                subset.output_shape(&preprocess)?
-            },
+            shape: if subset.is_empty() { [0; 3] } else { subset.output_shape(&preprocess)? },
             subset: subset.clone(),
             preprocess,
             batch_size: settings.batch_size,
@@ -87,9 +83,7 @@ impl Iterator for Loader {
             && let Some(thread) = self.thread.take()
         {
             // A panic must not look like the end of the data.
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         batch
     }
@@ -123,19 +117,11 @@ impl Work {
         let results: Vec<Result<Option<u32>, DataError>> = inputs
             .par_chunks_exact_mut(a * b * c)
             .enumerate()
-            .map(|(i, out)| {
-                self.subset
-                    .sample_into(first + i, &self.preprocess, self.shape, out)
-            })
+            .map(|(i, out)| self.subset.sample_into(first + i, &self.preprocess, self.shape, out))
             .collect();
         let labels: Vec<Option<u32>> = results.into_iter().collect::<Result<_, _>>()?;
         let labels = labels.into_iter().collect();
-        Ok(Batch {
-            first,
-            inputs,
-            shape: [count, a, b, c],
-            labels,
-        })
+        Ok(Batch { first, inputs, shape: [count, a, b, c], labels })
     }
 }
 

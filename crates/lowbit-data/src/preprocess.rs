@@ -140,9 +140,7 @@ impl Preprocess {
     /// `Io`; `PreprocessText` with the line and key for unknown keys and values of a wrong type; `Preprocess` for senseless values.
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Preprocess, DataError> {
         let path = path.as_ref();
-        let bytes = std::fs::metadata(path)
-            .map_err(DataError::io(path, "read"))?
-            .len();
+        let bytes = std::fs::metadata(path).map_err(DataError::io(path, "read"))?.len();
         if bytes > TOML_BYTES_MAX {
             let expected = format!("a TOML file of at most {TOML_BYTES_MAX} bytes");
             let place = path.display().to_string();
@@ -183,11 +181,7 @@ impl Preprocess {
     pub fn from_json(text: &str) -> Result<Preprocess, DataError> {
         let preprocess: Preprocess = serde_json::from_str(text).map_err(|error| {
             let place = "preprocessing".to_string();
-            DataError::PreprocessText {
-                place,
-                message: error.to_string(),
-                expected: KEYS,
-            }
+            DataError::PreprocessText { place, message: error.to_string(), expected: KEYS }
         })?;
         preprocess.validated()
     }
@@ -247,25 +241,14 @@ impl Preprocess {
     /// When `out` is not as long as `output_shape` says, or the fields were never `validated`.
     pub fn apply(&self, image: &Image, out: &mut [f32]) -> Result<(), DataError> {
         let bytes = image.pixels();
-        self.apply_pixels(
-            Pixels {
-                info: image.info(),
-                bytes,
-                order: ByteOrder::Interleaved,
-            },
-            out,
-        )
+        self.apply_pixels(Pixels { info: image.info(), bytes, order: ByteOrder::Interleaved }, out)
     }
 
     /// Writes the preprocessed `pixels` to `out`; allocates only if they need a resize, or are color and gray is wanted.
     pub(crate) fn apply_pixels(&self, pixels: Pixels, out: &mut [f32]) -> Result<(), DataError> {
         let shape = self.output_shape(&pixels.info)?;
         let len: usize = shape.iter().product();
-        assert_eq!(
-            out.len(),
-            len,
-            "output of a preprocessed image of shape {shape:?}"
-        );
+        assert_eq!(out.len(), len, "output of a preprocessed image of shape {shape:?}");
         let (width, height) = self.resized(&pixels.info)?;
         let wants_gray = self.channels == Channels::Gray && pixels.info.channels == 3;
         let same_size = (width, height) == (pixels.info.width, pixels.info.height);
@@ -273,33 +256,15 @@ impl Preprocess {
             self.write(pixels, out);
             return Ok(());
         }
-        let bytes = if wants_gray {
-            Cow::Owned(gray_of(pixels))
-        } else {
-            interleaved(pixels)
-        };
+        let bytes = if wants_gray { Cow::Owned(gray_of(pixels)) } else { interleaved(pixels) };
         let channels = if wants_gray { 1 } else { pixels.info.channels };
-        let from = ImageInfo {
-            channels,
-            ..pixels.info
-        };
+        let from = ImageInfo { channels, ..pixels.info };
         let bytes = match same_size {
             true => bytes,
             false => Cow::Owned(resize::resize(&bytes, from, (width, height), self.filter)),
         };
-        let info = ImageInfo {
-            width,
-            height,
-            channels,
-        };
-        self.write(
-            Pixels {
-                info,
-                bytes: &bytes,
-                order: ByteOrder::Interleaved,
-            },
-            out,
-        );
+        let info = ImageInfo { width, height, channels };
+        self.write(Pixels { info, bytes: &bytes, order: ByteOrder::Interleaved }, out);
         Ok(())
     }
 
@@ -310,22 +275,14 @@ impl Preprocess {
         let (width, height) = resize.size_of(info);
         if width > SIDE_MAX || height > SIDE_MAX || width * height > PIXELS_MAX {
             let expected = format!("a resized image of sides up to {SIDE_MAX}");
-            return Err(wrong(
-                "resize",
-                format!("{resize} giving {width}x{height}"),
-                expected,
-            ));
+            return Err(wrong("resize", format!("{resize} giving {width}x{height}"), expected));
         }
         Ok((width, height))
     }
 
     /// Crops and maps bytes to values through a table per channel.
     fn write(&self, pixels: Pixels, out: &mut [f32]) {
-        let ImageInfo {
-            width,
-            height,
-            channels,
-        } = pixels.info;
+        let ImageInfo { width, height, channels } = pixels.info;
         let (crop_width, crop_height) = self.crop.map_or((width, height), |crop| (crop, crop));
         let top = center_offset(height, crop_height);
         let left = center_offset(width, crop_width);
@@ -343,16 +300,11 @@ impl Preprocess {
                     + (top + row) * row_stride
                     + left * column_stride;
                 let source = pixels.bytes[start..].iter().step_by(column_stride);
-                let values = source
-                    .take(crop_width)
-                    .map(|&byte| table[usize::from(byte)]);
+                let values = source.take(crop_width).map(|&byte| table[usize::from(byte)]);
                 match self.layout {
                     Layout::Nchw => {
                         let target = &mut out[channel * area + row * crop_width..][..crop_width];
-                        target
-                            .iter_mut()
-                            .zip(values)
-                            .for_each(|(target, value)| *target = value);
+                        target.iter_mut().zip(values).for_each(|(target, value)| *target = value);
                     }
                     Layout::Nhwc => {
                         let target = out[row * crop_width * count + channel..].iter_mut();
@@ -375,26 +327,14 @@ impl Preprocess {
 /// The compact form that logs and reports show: `resize=224x224 filter=bicubic scale=255 mean=0.5,0.4,0.3 ...`.
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let list = |values: &[f32]| {
-            values
-                .iter()
-                .map(f32::to_string)
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
         if let Some(resize) = self.resize {
             write!(f, "resize={resize} filter={} ", self.filter)?;
         }
         if let Some(crop) = self.crop {
             write!(f, "crop={crop} ")?;
         }
-        write!(
-            f,
-            "scale={} mean={} std={}",
-            self.scale,
-            list(&self.mean),
-            list(&self.std)
-        )?;
+        write!(f, "scale={} mean={} std={}", self.scale, list(&self.mean), list(&self.std))?;
         write!(f, " channels={} layout={}", self.channels, self.layout)
     }
 }
@@ -532,37 +472,19 @@ words!(Layout, "layout", ["nchw" => Nchw, "nhwc" => Nhwc]);
 /// `Preprocess` naming `key` and the forms allowed.
 pub fn parse_numbers(key: &'static str, text: &str) -> Result<Vec<f32>, DataError> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-    numbers.map_err(|_| {
-        wrong(
-            key,
-            format!("\"{text}\""),
-            "A or A,B,C (numbers, one per channel)",
-        )
-    })
+    numbers.map_err(|_| wrong(key, format!("\"{text}\""), "A or A,B,C (numbers, one per channel)"))
 }
 
 fn wrong(key: &'static str, found: impl ToString, expected: impl Into<String>) -> DataError {
-    DataError::Preprocess {
-        key,
-        found: found.to_string(),
-        expected: expected.into(),
-    }
+    DataError::Preprocess { key, found: found.to_string(), expected: expected.into() }
 }
 
 fn check_channels(key: &'static str, values: &[f32], channels: usize) -> Result<(), DataError> {
     if (values.len() == 1 || values.len() == channels) && values.iter().all(|x| x.is_finite()) {
         return Ok(());
     }
-    let count = if channels == 1 {
-        "1".to_string()
-    } else {
-        format!("1 or {channels}")
-    };
-    Err(wrong(
-        key,
-        format!("{values:?}"),
-        format!("{count} finite numbers"),
-    ))
+    let count = if channels == 1 { "1".to_string() } else { format!("1 or {channels}") };
+    Err(wrong(key, format!("{values:?}"), format!("{count} finite numbers")))
 }
 
 /// torchvision's `center_crop`: `int(round((size - crop) / 2.0))`, halves to even.
@@ -576,17 +498,9 @@ pub(crate) fn interleaved(pixels: Pixels<'_>) -> Cow<'_, [u8]> {
     match pixels.order {
         ByteOrder::Interleaved => Cow::Borrowed(pixels.bytes),
         ByteOrder::Planar => {
-            let ImageInfo {
-                width,
-                height,
-                channels,
-            } = pixels.info;
+            let ImageInfo { width, height, channels } = pixels.info;
             let source = |i| i % channels * width * height + i / channels;
-            Cow::Owned(
-                (0..pixels.bytes.len())
-                    .map(|i| pixels.bytes[source(i)])
-                    .collect(),
-            )
+            Cow::Owned((0..pixels.bytes.len()).map(|i| pixels.bytes[source(i)]).collect())
         }
     }
 }

@@ -77,10 +77,7 @@ impl Taps {
         let scale = input as f64 / output as f64;
         let widen = scale.max(1.0);
         let support = filter_support(filter) * widen;
-        let mut taps = Taps {
-            first: Vec::with_capacity(output),
-            weights: Vec::new(),
-        };
+        let mut taps = Taps { first: Vec::with_capacity(output), weights: Vec::new() };
         for position in 0..output {
             let center = (position as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
@@ -93,8 +90,7 @@ impl Taps {
                 weights.iter_mut().for_each(|weight| *weight /= sum);
             }
             taps.first.push(first);
-            taps.weights
-                .push(weights.into_iter().map(fixed_point).collect());
+            taps.weights.push(weights.into_iter().map(fixed_point).collect());
         }
         taps
     }
@@ -161,10 +157,7 @@ fn resize_columns(pixels: &[u8], row_bytes: usize, taps: &Taps) -> Vec<u8> {
     let mut sums = vec![0i32; row_bytes];
     for (&first, weights) in taps.first.iter().zip(&taps.weights) {
         sums.fill(HALF);
-        for (row, &weight) in pixels[first * row_bytes..]
-            .chunks_exact(row_bytes)
-            .zip(weights)
-        {
+        for (row, &weight) in pixels[first * row_bytes..].chunks_exact(row_bytes).zip(weights) {
             for (sum, &pixel) in sums.iter_mut().zip(row) {
                 *sum += i32::from(pixel) * weight;
             }

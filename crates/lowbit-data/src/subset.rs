@@ -30,10 +30,7 @@ pub struct Sample {
 
 impl Subset {
     pub(crate) fn new(dataset: Dataset, indices: Vec<u32>) -> Subset {
-        Subset {
-            dataset,
-            indices: indices.into(),
-        }
+        Subset { dataset, indices: indices.into() }
     }
 
     /// The number of images.
@@ -84,25 +81,16 @@ impl Subset {
 
     fn select(&self, positions: impl Iterator<Item = usize>) -> Subset {
         let indices = positions.map(|position| self.indices[position]).collect();
-        Subset {
-            dataset: self.dataset.clone(),
-            indices,
-        }
+        Subset { dataset: self.dataset.clone(), indices }
     }
 
     fn beyond(&self, index: usize) -> DataError {
-        DataError::Index {
-            dataset: self.dataset.name().into(),
-            index,
-            len: self.len(),
-        }
+        DataError::Index { dataset: self.dataset.name().into(), index, len: self.len() }
     }
 
     fn index(&self, position: usize) -> Result<usize, DataError> {
         let index = self.indices.get(position);
-        index
-            .map(|&index| index as usize)
-            .ok_or_else(|| self.beyond(position))
+        index.map(|&index| index as usize).ok_or_else(|| self.beyond(position))
     }
 
     /// The label of the image at `position`, without decoding it; none where the data set has no labels.
@@ -114,10 +102,7 @@ impl Subset {
 
     /// All labels, without decoding; none where the data set has none.
     pub fn labels(&self) -> Option<Vec<u32>> {
-        self.indices
-            .iter()
-            .map(|&index| self.dataset.label(index as usize))
-            .collect()
+        self.indices.iter().map(|&index| self.dataset.label(index as usize)).collect()
     }
 
     /// The file, row or record of the image at `position`, for messages.
@@ -135,10 +120,7 @@ impl Subset {
     pub fn image(&self, position: usize) -> Result<Image, DataError> {
         let mut image = None;
         self.dataset.read(self.index(position)?, &mut |pixels| {
-            image = Some(Image::from_parts(
-                pixels.info,
-                interleaved(pixels).into_owned(),
-            ));
+            image = Some(Image::from_parts(pixels.info, interleaved(pixels).into_owned()));
             Ok(())
         })?;
         Ok(image.expect("an image read is visited"))
@@ -167,11 +149,7 @@ impl Subset {
             input = vec![0.0; shape.iter().product()];
             preprocess.apply_pixels(pixels, &mut input)
         })?;
-        Ok(Sample {
-            input,
-            shape,
-            label: self.dataset.label(index),
-        })
+        Ok(Sample { input, shape, label: self.dataset.label(index) })
     }
 
     /// The same into a buffer of `shape`, so that a batch is filled in place. Returns the label.
@@ -191,11 +169,7 @@ impl Subset {
             let found = preprocess.output_shape(&pixels.info)?;
             if found != shape {
                 let place = self.dataset.place(index);
-                return Err(DataError::MixedShapes {
-                    place,
-                    found,
-                    expected: shape,
-                });
+                return Err(DataError::MixedShapes { place, found, expected: shape });
             }
             preprocess.apply_pixels(pixels, out)
         })?;

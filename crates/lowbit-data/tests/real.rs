@@ -24,32 +24,17 @@ fn the_embedded_default_opens_from_disk_and_from_memory() {
     ]
     .map(read);
     let parts = [
-        IdxBytes {
-            split: Split::Train,
-            images: &train,
-            labels: &train_labels,
-        },
-        IdxBytes {
-            split: Split::Test,
-            images: &test,
-            labels: &test_labels,
-        },
+        IdxBytes { split: Split::Train, images: &train, labels: &train_labels },
+        IdxBytes { split: Split::Test, images: &test, labels: &test_labels },
     ];
     let disk = Dataset::open(assets.join("fashion-mnist")).unwrap();
     let memory = Dataset::from_idx_bytes("the embedded default", &parts).unwrap();
     let preprocess = Preprocess::from_toml_file(assets.join("preprocess.toml")).unwrap();
     for dataset in [&disk, &memory] {
-        assert_eq!(
-            [Split::Train, Split::Test].map(|split| dataset.len(split)),
-            [512, 2000]
-        );
+        assert_eq!([Split::Train, Split::Test].map(|split| dataset.len(split)), [512, 2000]);
         assert!(dataset.check_classes(10).is_ok());
         let labels = dataset.evaluation().labels().unwrap();
-        assert_eq!(
-            labels[..5],
-            [9, 2, 1, 1, 6],
-            "the first labels of Fashion-MNIST's test set"
-        );
+        assert_eq!(labels[..5], [9, 2, 1, 1, 6], "the first labels of Fashion-MNIST's test set");
     }
     for position in [0, 1999] {
         let sample = |set: &Dataset| set.evaluation().sample(position, &preprocess).unwrap();
@@ -83,10 +68,7 @@ fn downloaded_sets_have_their_published_counts() {
         for label in dataset.evaluation().labels().unwrap() {
             counts[label as usize] += 1;
         }
-        assert!(
-            name == "mnist" || counts == [1000; 10],
-            "{name}: {counts:?}"
-        );
+        assert!(name == "mnist" || counts == [1000; 10], "{name}: {counts:?}");
     }
 }
 
@@ -103,32 +85,21 @@ fn photographs_agree_with_pillow_and_any_number_of_threads() {
     assert_eq!((dataset.len(Split::All), dataset.classes()), (1000, None));
     assert!(dataset.check_classes(1000).is_ok());
     let preprocess = Preprocess {
-        resize: Some(Resize::Exact {
-            width: 224,
-            height: 224,
-        }),
+        resize: Some(Resize::Exact { width: 224, height: 224 }),
         filter: Filter::Bicubic,
         scale: 1.0,
         layout: "nhwc".parse().unwrap(),
         ..Preprocess::default()
     };
     let pillow = std::env::var_os("LOWBIT_PILLOW").map(|file| std::fs::read(file).unwrap());
-    let subset = if pillow.is_some() {
-        dataset.evaluation()
-    } else {
-        dataset.evaluation().first(40)
-    };
+    let subset =
+        if pillow.is_some() { dataset.evaluation() } else { dataset.evaluation().first(40) };
     let load = |threads| {
-        let settings = LoaderSettings {
-            batch_size: 32,
-            threads,
-        };
+        let settings = LoaderSettings { batch_size: 32, threads };
         let start = std::time::Instant::now();
         let batches = Loader::new(&subset, &preprocess, settings).unwrap();
-        let values: Vec<u8> = batches
-            .flat_map(|batch| batch.unwrap().inputs)
-            .map(|value| value as u8)
-            .collect();
+        let values: Vec<u8> =
+            batches.flat_map(|batch| batch.unwrap().inputs).map(|value| value as u8).collect();
         let rate = subset.len() as f64 / start.elapsed().as_secs_f64();
         eprintln!("{threads} threads: {rate:.0} images/s");
         values
@@ -137,10 +108,7 @@ fn photographs_agree_with_pillow_and_any_number_of_threads() {
     assert!(values == load(2), "results depend on the number of threads");
     if let Some(pillow) = pillow {
         assert_eq!(values.len(), pillow.len());
-        let differences = values
-            .iter()
-            .zip(&pillow)
-            .map(|(a, b)| f64::from(a.abs_diff(*b)));
+        let differences = values.iter().zip(&pillow).map(|(a, b)| f64::from(a.abs_diff(*b)));
         let highest = differences.clone().fold(0.0, f64::max);
         let mean = differences.sum::<f64>() / pillow.len() as f64;
         eprintln!("difference from Pillow: mean {mean:.4}, highest {highest}");

@@ -20,11 +20,7 @@ struct Layer {
 }
 
 fn conv(channels: [usize; 2], size: usize, kernel: usize, stride: usize, count: usize) -> Layer {
-    let total = kernel.saturating_sub(if size.is_multiple_of(stride) {
-        stride
-    } else {
-        1
-    });
+    let total = kernel.saturating_sub(if size.is_multiple_of(stride) { stride } else { 1 });
     let (before, after) = (total / 2, total - total / 2);
     let geometry = ConvGeometry {
         channels_in: channels[0],
@@ -127,12 +123,8 @@ fn time_float(g: &ConvGeometry, n: usize) -> Duration {
     let packed = PackedConv::new(&weight, g.weight_shape(), Some(&bias), g.groups);
     let mut out = vec![0.0; n * g.output_len()];
     let mut scratch = Scratch::new();
-    let call = ConvCall {
-        n,
-        geometry: g,
-        activation: Activation::Relu,
-        parallel: Parallel::Serial,
-    };
+    let call =
+        ConvCall { n, geometry: g, activation: Activation::Relu, parallel: Parallel::Serial };
     best(|| packed.run(black_box(&x), &call, black_box(&mut out), &mut scratch))
 }
 
@@ -142,20 +134,8 @@ fn time_int(g: &ConvGeometry, n: usize) -> Duration {
     let packed = PackedQConv::new(IntSlice::I8(&weight), g.weight_shape(), &[0], g.groups);
     let mut out = vec![0; n * g.output_len()];
     let mut scratch = Scratch::new();
-    let call = QConvCall {
-        n,
-        geometry: g,
-        x_zero_point: 128,
-        parallel: Parallel::Serial,
-    };
-    best(|| {
-        packed.run(
-            IntSlice::U8(black_box(&x)),
-            &call,
-            black_box(&mut out),
-            &mut scratch,
-        )
-    })
+    let call = QConvCall { n, geometry: g, x_zero_point: 128, parallel: Parallel::Serial };
+    best(|| packed.run(IntSlice::U8(black_box(&x)), &call, black_box(&mut out), &mut scratch))
 }
 
 fn report(name: &str, layers: &[Layer], n: usize) {
@@ -188,20 +168,12 @@ fn report(name: &str, layers: &[Layer], n: usize) {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with('-'))
-        .collect();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let n = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(1);
-    for (name, layers) in [
-        ("resnet20", resnet20()),
-        ("mobilenet", mobilenet()),
-        ("efficientnet", efficientnet()),
-    ] {
-        if arguments
-            .first()
-            .is_none_or(|wanted| name.starts_with(wanted.as_str()))
-        {
+    for (name, layers) in
+        [("resnet20", resnet20()), ("mobilenet", mobilenet()), ("efficientnet", efficientnet())]
+    {
+        if arguments.first().is_none_or(|wanted| name.starts_with(wanted.as_str())) {
             report(name, &layers, n);
         }
     }

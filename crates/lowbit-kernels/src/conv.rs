@@ -77,32 +77,19 @@ impl PackedConv {
         let bias = |o: usize| bias.map_or(0, |bias| bias[o].to_bits());
         let word =
             |[o, i, y, x]: [usize; 4]| weight[((o * inputs + i) * kh + y) * kw + x].to_bits();
-        Self(Core::new(
-            isa,
-            Form {
-                shape,
-                groups,
-                pack: 1,
-            },
-            bias,
-            word,
-        ))
+        Self(Core::new(isa, Form { shape, groups, pack: 1 }, bias, word))
     }
 
     /// Convolves `n` images of `x` into `out`.
     /// # Panics
     /// When a length does not fit the geometry, or the geometry is not that of the packed weights.
     pub fn run(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        assert!(
-            x.len() == call.n * call.geometry.input_len(),
-            "the input holds n images"
-        );
+        assert!(x.len() == call.n * call.geometry.input_len(), "the input holds n images");
         let job = Job {
             feed: Floats(bits(x)),
             word: Float::new(call.activation),
             geometry: call.geometry,
         };
-        self.0
-            .run(&job, (call.n, call.parallel), bits_mut(out), scratch);
+        self.0.run(&job, (call.n, call.parallel), bits_mut(out), scratch);
     }
 }

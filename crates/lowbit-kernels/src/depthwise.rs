@@ -110,10 +110,7 @@ impl<const KH: usize, const KW: usize> Steps<KH, KW> {
         let offsets: [[usize; KW]; KH] =
             std::array::from_fn(|step| std::array::from_fn(|t| tap(step, t)));
         let reach = offsets.as_flattened().iter().copied().max().unwrap_or(0);
-        Self {
-            offsets,
-            reach: reach + (rows - 1) * layout.pitch(),
-        }
+        Self { offsets, reach: reach + (rows - 1) * layout.pitch() }
     }
 
     /// A vector of each of `ROWS` output rows.
@@ -214,9 +211,7 @@ impl Plane<'_> {
                 let from = &self.staged[y * self.layout.pitch() + x..];
                 let mut sum = arch.splat(0);
                 for (t, &weight) in self.weights.iter().enumerate() {
-                    let offset = self
-                        .layout
-                        .tap(t / self.kernel_width, t % self.kernel_width);
+                    let offset = self.layout.tap(t / self.kernel_width, t % self.kernel_width);
                     let from = &from[offset..][..A::LANES];
                     // SAFETY: the slice holds a whole vector.
                     let vector = unsafe { arch.load(from.as_ptr()) };

@@ -49,12 +49,7 @@ pub fn minmax(values: &[f32]) -> (f32, f32) {
 /// When the lengths differ, or the zero point is no code.
 pub fn quantize<T: Code>(x: &[f32], scale: f32, zero_point: i32, out: &mut [T]) {
     assert!(x.len() == out.len(), "quantize needs equal lengths");
-    Isa::current().dispatch(Quantize {
-        rounding: Rounding::new::<T>(zero_point),
-        x,
-        scale,
-        out,
-    });
+    Isa::current().dispatch(Quantize { rounding: Rounding::new::<T>(zero_point), x, scale, out });
 }
 
 /// `(code - zero_point) * scale`.
@@ -62,12 +57,7 @@ pub fn quantize<T: Code>(x: &[f32], scale: f32, zero_point: i32, out: &mut [T]) 
 /// When the lengths differ.
 pub fn dequantize<T: Code>(codes: &[T], scale: f32, zero_point: i32, out: &mut [f32]) {
     assert!(codes.len() == out.len(), "dequantize needs equal lengths");
-    Isa::current().dispatch(Dequantize {
-        codes,
-        scale,
-        zero_point,
-        out,
-    });
+    Isa::current().dispatch(Dequantize { codes, scale, zero_point, out });
 }
 
 /// How sums become codes again.
@@ -127,25 +117,14 @@ struct Rounding {
 impl Rounding {
     fn new<T: Code>(zero_point: i32) -> Self {
         let (low, high) = T::RANGE;
-        assert!(
-            (low..=high).contains(&zero_point),
-            "the zero point is a code"
-        );
-        Self {
-            low: (low - zero_point) as f32,
-            high: (high - zero_point) as f32,
-            zero_point,
-        }
+        assert!((low..=high).contains(&zero_point), "the zero point is a code");
+        Self { low: (low - zero_point) as f32, high: (high - zero_point) as f32, zero_point }
     }
 
     #[inline(always)]
     fn code<T: Code>(self, value: f32) -> T {
         let raised = if value > self.low { value } else { self.low };
-        let clamped = if raised < self.high {
-            raised
-        } else {
-            self.high
-        };
+        let clamped = if raised < self.high { raised } else { self.high };
         let rounded = (clamped + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32;
         T::from_in_range(rounded + self.zero_point)
     }
@@ -237,9 +216,7 @@ impl<T: Code> Task for Requantize<'_, T> {
     #[inline(always)]
     fn run<A: Arch>(self, _: A) {
         for (out, &sum) in self.out.iter_mut().zip(self.sums) {
-            *out = self
-                .rounding
-                .code(sum.wrapping_add(self.how.bias) as f32 * self.how.multiplier);
+            *out = self.rounding.code(sum.wrapping_add(self.how.bias) as f32 * self.how.multiplier);
         }
     }
 }
@@ -269,14 +246,7 @@ mod tests {
     fn samples() -> Vec<f32> {
         let steps = (-3000..3000).map(|i| i as f32 * 0.125);
         steps
-            .chain([
-                f32::INFINITY,
-                f32::NEG_INFINITY,
-                1e30,
-                -1e30,
-                f32::MIN_POSITIVE,
-                -0.0,
-            ])
+            .chain([f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30, f32::MIN_POSITIVE, -0.0])
             .collect()
     }
 
@@ -289,35 +259,16 @@ mod tests {
                 T::from_in_range(shifted.clamp(f64::from(T::RANGE.0), f64::from(T::RANGE.1)) as i32)
             };
             let expected: Vec<T> = x.iter().map(|&x| exact(x / scale)).collect();
-            let sums: Vec<i32> = (-5000..5000)
-                .map(|i| i * 7)
-                .chain([i32::MAX, i32::MIN])
-                .collect();
-            let how = Requantization {
-                bias: 3,
-                multiplier: scale * 0.01,
-                zero_point,
-            };
-            let from_sums: Vec<T> = sums
-                .iter()
-                .map(|&s| exact(s.wrapping_add(3) as f32 * how.multiplier))
-                .collect();
+            let sums: Vec<i32> = (-5000..5000).map(|i| i * 7).chain([i32::MAX, i32::MIN]).collect();
+            let how = Requantization { bias: 3, multiplier: scale * 0.01, zero_point };
+            let from_sums: Vec<T> =
+                sums.iter().map(|&s| exact(s.wrapping_add(3) as f32 * how.multiplier)).collect();
             for isa in Isa::available() {
                 let mut out = vec![T::from_in_range(1); x.len()];
-                isa.dispatch(Quantize {
-                    rounding,
-                    x: &x,
-                    scale,
-                    out: &mut out,
-                });
+                isa.dispatch(Quantize { rounding, x: &x, scale, out: &mut out });
                 assert_eq!(out, expected, "{}", isa.name());
                 let mut out = vec![T::from_in_range(1); sums.len()];
-                isa.dispatch(Requantize {
-                    rounding,
-                    sums: &sums,
-                    how,
-                    out: &mut out,
-                });
+                isa.dispatch(Requantize { rounding, sums: &sums, how, out: &mut out });
                 assert_eq!(out, from_sums, "{}", isa.name());
             }
         }
@@ -363,10 +314,7 @@ mod tests {
                     isa.name()
                 );
             }
-            assert_eq!(
-                isa.dispatch(MinMax { values: &[] }),
-                (f32::INFINITY, f32::NEG_INFINITY)
-            );
+            assert_eq!(isa.dispatch(MinMax { values: &[] }), (f32::INFINITY, f32::NEG_INFINITY));
         }
     }
 

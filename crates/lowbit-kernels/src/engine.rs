@@ -92,11 +92,7 @@ impl Core {
             "the groups divide the output channels"
         );
         let group_outputs = outputs / form.groups;
-        let rows = if group_outputs == 1 && inputs == 1 {
-            1
-        } else {
-            isa.tile().rows
-        };
+        let rows = if group_outputs == 1 && inputs == 1 { 1 } else { isa.tile().rows };
         let panels = group_outputs.div_ceil(rows);
         let depth = inputs.div_ceil(form.pack) * kh * kw;
         let mut weights = vec![0; form.groups * panels * depth * rows];
@@ -110,9 +106,7 @@ impl Core {
                 weights[(panel * depth + k) * rows + in_group % rows] = word(at);
             }
         }
-        let packed = (0..depth)
-            .map(|k| (k * isa.tile().columns()) as u32)
-            .collect();
+        let packed = (0..depth).map(|k| (k * isa.tile().columns()) as u32).collect();
         Self {
             isa,
             shape: form.shape,
@@ -136,10 +130,7 @@ impl Core {
             g.weight_shape() == self.shape && g.groups == self.groups,
             "the geometry is that of the packed weights"
         );
-        assert!(
-            g.channels_in == self.shape[1] * g.groups,
-            "the groups divide the input channels"
-        );
+        assert!(g.channels_in == self.shape[1] * g.groups, "the groups divide the input channels");
         assert!(out.len() == n * g.output_len(), "the output holds n images");
         match parallel {
             Parallel::Serial => self.images(job, 0..n, out, scratch),
@@ -175,10 +166,7 @@ impl Core {
             self.block(
                 job,
                 &layout,
-                Block {
-                    images: image..image + 1,
-                    parallel: Parallel::Rayon,
-                },
+                Block { images: image..image + 1, parallel: Parallel::Rayon },
                 (out, scratch),
             );
         }
@@ -213,11 +201,7 @@ impl Core {
         layout.moves(&mut scratch.moves);
         let task = DepthwiseTask {
             job: *job,
-            stager: Stager {
-                feed: job.feed,
-                layout: &layout,
-                moves: &scratch.moves,
-            },
+            stager: Stager { feed: job.feed, layout: &layout, moves: &scratch.moves },
             first,
             weights: &self.weights,
             bias: &self.bias,
@@ -249,10 +233,7 @@ impl Core {
             self.block(
                 job,
                 &layout,
-                Block {
-                    images: block,
-                    parallel: Parallel::Serial,
-                },
+                Block { images: block, parallel: Parallel::Serial },
                 (out, scratch),
             );
         }
@@ -267,29 +248,14 @@ impl Core {
         (out, scratch): (&mut [u32], &mut Scratch),
     ) {
         let g = job.geometry;
-        let Scratch {
-            staged,
-            offsets,
-            panel,
-            moves,
-            children,
-        } = scratch;
+        let Scratch { staged, offsets, panel, moves, children } = scratch;
         let channels = staged_channels::<F>(g);
         let image_words = channels * layout.plane();
         let x = match job.feed.direct() {
             Some(words) if layout.is_identity() => &words[block.images.start * g.input_len()..],
             _ => {
                 layout.moves(moves);
-                self.stage(
-                    Stager {
-                        feed: job.feed,
-                        layout,
-                        moves,
-                    },
-                    channels,
-                    &block,
-                    staged,
-                )
+                self.stage(Stager { feed: job.feed, layout, moves }, channels, &block, staged)
             }
         };
         let x = &x[..x.len().min(block.images.len() * image_words + SLACK)];
@@ -328,9 +294,7 @@ impl Core {
         for channel in 1..inputs.div_ceil(self.pack) {
             let first = (channel * layout.plane()) as u32;
             offsets.extend_from_within(..kh * kw);
-            offsets[channel * kh * kw..]
-                .iter_mut()
-                .for_each(|offset| *offset += first);
+            offsets[channel * kh * kw..].iter_mut().for_each(|offset| *offset += first);
         }
     }
 
@@ -348,23 +312,16 @@ impl Core {
         }
         let first = block.images.start * channels;
         match block.parallel {
-            Parallel::Serial => self.isa.dispatch(StageTask {
-                stager,
-                first,
-                to: &mut staged[..words],
-            }),
+            Parallel::Serial => {
+                self.isa.dispatch(StageTask { stager, first, to: &mut staged[..words] })
+            }
             Parallel::Rayon => {
                 let each = channels.div_ceil(4 * rayon::current_num_threads());
-                staged[..words]
-                    .par_chunks_mut((each * plane).max(1))
-                    .enumerate()
-                    .for_each(|(task, to)| {
-                        self.isa.dispatch(StageTask {
-                            stager,
-                            first: first + task * each,
-                            to,
-                        });
-                    });
+                staged[..words].par_chunks_mut((each * plane).max(1)).enumerate().for_each(
+                    |(task, to)| {
+                        self.isa.dispatch(StageTask { stager, first: first + task * each, to });
+                    },
+                );
             }
         }
         &staged[..words + SLACK]
@@ -414,19 +371,16 @@ impl Core {
             total * index / count..total * (index + 1) / count
         };
         let tasks = self.groups * parts * splits;
-        grow_children(children, tasks)
-            .par_iter_mut()
-            .enumerate()
-            .for_each(|(task, scratch)| {
-                let (index, rest) = (task / (parts * splits), task % (parts * splits));
-                self.isa.dispatch(SweepTask {
-                    sweep: *sweep,
-                    group: self.group(index, sweep.area, group_words),
-                    panels: cut(panels, parts, rest / splits),
-                    outputs: cut(outputs, splits, rest % splits),
-                    buffer: &mut scratch.panel,
-                });
+        grow_children(children, tasks).par_iter_mut().enumerate().for_each(|(task, scratch)| {
+            let (index, rest) = (task / (parts * splits), task % (parts * splits));
+            self.isa.dispatch(SweepTask {
+                sweep: *sweep,
+                group: self.group(index, sweep.area, group_words),
+                panels: cut(panels, parts, rest / splits),
+                outputs: cut(outputs, splits, rest % splits),
+                buffer: &mut scratch.panel,
             });
+        });
     }
 }
 

@@ -70,19 +70,11 @@ impl PackedGemm {
         bias: Option<&[f32]>,
     ) -> Self {
         assert!(w.len() == k * n, "the right operand holds k * n values");
-        assert!(
-            bias.is_none_or(|bias| bias.len() == n),
-            "the bias has one entry per column"
-        );
-        let mut right = Right::new(isa, k, n, |at, column| {
-            w[order.at(at, column, [k, n])].to_bits()
-        });
+        assert!(bias.is_none_or(|bias| bias.len() == n), "the bias has one entry per column");
+        let mut right =
+            Right::new(isa, k, n, |at, column| w[order.at(at, column, [k, n])].to_bits());
         if let Some(bias) = bias {
-            right
-                .bias
-                .iter_mut()
-                .zip(bias)
-                .for_each(|(to, from)| *to = from.to_bits());
+            right.bias.iter_mut().zip(bias).for_each(|(to, from)| *to = from.to_bits());
         }
         Self(right)
     }
@@ -93,9 +85,7 @@ impl PackedGemm {
     pub fn run(&self, a: &[f32], call: &GemmCall, out: &mut [f32], scratch: &mut Scratch) {
         let (m, k) = (call.m, self.0.depth);
         assert!(a.len() == m * k, "the left operand holds m * k values");
-        let rows = self
-            .0
-            .pack_left(m, |row, at| a[row * k + at].to_bits(), &mut scratch.staged);
+        let rows = self.0.pack_left(m, |row, at| a[row * k + at].to_bits(), &mut scratch.staged);
         let product = Product {
             right: &self.0,
             word: Float::new(call.activation),
@@ -112,11 +102,7 @@ impl PackedGemm {
 /// When a length does not fit the shape.
 pub fn matmul(a: &[f32], b: &[f32], shape: MatShape, out: &mut [f32], parallel: Parallel) {
     let MatShape { m, k, n } = shape;
-    let call = GemmCall {
-        m,
-        activation: Activation::None,
-        parallel,
-    };
+    let call = GemmCall { m, activation: Activation::None, parallel };
     PackedGemm::new(b, Order::Kn, [k, n], None).run(a, &call, out, &mut Scratch::new());
 }
 
@@ -159,26 +145,16 @@ impl PackedQGemm {
         zero_points: &[i32],
     ) -> Self {
         assert!(w.len() == k * n, "the right operand holds k * n values");
-        assert!(
-            [1, n].contains(&zero_points.len()),
-            "one zero point, or one per column"
-        );
+        assert!([1, n].contains(&zero_points.len()), "one zero point, or one per column");
         assert!(k <= MAX_TERMS, "the sum of the products fits in i32");
         zero_points.iter().copied().for_each(check_zero_point);
         let value = |at: usize, column: usize| {
             let zero_point = zero_points[if zero_points.len() == 1 { 0 } else { column }];
-            if at < k {
-                w.get(order.at(at, column, [k, n])) - zero_point
-            } else {
-                0
-            }
+            if at < k { w.get(order.at(at, column, [k, n])) - zero_point } else { 0 }
         };
         let word =
             |at: usize, column: usize| pair(value(2 * at, column), value(2 * at + 1, column));
-        Self {
-            right: Right::new(isa, k.div_ceil(2), n, word),
-            k,
-        }
+        Self { right: Right::new(isa, k.div_ceil(2), n, word), k }
     }
 
     /// `out[m, n]` = the sum over `k` of `(a - a_zero_point) * (w - w_zero_point)`, exactly.
@@ -194,28 +170,15 @@ impl PackedQGemm {
         let (m, k) = (call.m, self.k);
         assert!(a.len() == m * k, "the left operand holds m * k values");
         let zero_points = call.a_zero_points;
-        assert!(
-            [1, m].contains(&zero_points.len()),
-            "one zero point, or one per row"
-        );
+        assert!([1, m].contains(&zero_points.len()), "one zero point, or one per row");
         zero_points.iter().copied().for_each(check_zero_point);
         let value = |row: usize, at: usize| {
             let zero_point = zero_points[if zero_points.len() == 1 { 0 } else { row }];
-            if at < k {
-                a.get(row * k + at) - zero_point
-            } else {
-                0
-            }
+            if at < k { a.get(row * k + at) - zero_point } else { 0 }
         };
         let word = |row: usize, at: usize| pair(value(row, 2 * at), value(row, 2 * at + 1));
         let rows = self.right.pack_left(m, word, &mut scratch.staged);
-        let product = Product {
-            right: &self.right,
-            word: Pair,
-            left: &scratch.staged,
-            rows,
-            m,
-        };
+        let product = Product { right: &self.right, word: Pair, left: &scratch.staged, rows, m };
         product.run(int_bits_mut(out), call.parallel);
     }
 }
@@ -238,11 +201,7 @@ pub fn qmatmul(a: QMat<'_>, b: QMat<'_>, shape: MatShape, out: &mut [i32], paral
     let packed = PackedQGemm::new(b.values, Order::Kn, [k, n], b.zero_points);
     packed.run(
         a.values,
-        &QGemmCall {
-            m,
-            a_zero_points: a.zero_points,
-            parallel,
-        },
+        &QGemmCall { m, a_zero_points: a.zero_points, parallel },
         out,
         &mut Scratch::new(),
     );
@@ -275,10 +234,7 @@ impl Right {
         let columns = isa.tile().columns();
         let padded = n.next_multiple_of(columns);
         let mut panels = vec![0; padded * depth];
-        for (panel, words) in panels
-            .chunks_exact_mut((depth * columns).max(1))
-            .enumerate()
-        {
+        for (panel, words) in panels.chunks_exact_mut((depth * columns).max(1)).enumerate() {
             let first = panel * columns;
             for (k, words) in words.chunks_exact_mut(columns).enumerate() {
                 for (column, to) in (first..n).zip(words) {
@@ -287,14 +243,7 @@ impl Right {
             }
         }
         let offsets = (0..depth).map(|k| (k * columns) as u32).collect();
-        Self {
-            isa,
-            depth,
-            n,
-            panels,
-            bias: vec![0; padded],
-            offsets,
-        }
+        Self { isa, depth, n, panels, bias: vec![0; padded], offsets }
     }
 
     /// Fills `[block][depth][rows]` and returns `rows`: 1 for a single row, otherwise those of the tile.
@@ -324,20 +273,12 @@ struct Product<'a, W> {
 
 impl<W: Word> Product<'_, W> {
     fn run(&self, out: &mut [u32], parallel: Parallel) {
-        assert!(
-            out.len() == self.m * self.right.n,
-            "the output holds m * n values"
-        );
+        assert!(out.len() == self.m * self.right.n, "the output holds m * n values");
         let blocks = self.m.div_ceil(self.rows);
         let panels = self.right.n.div_ceil(self.right.isa.tile().columns());
         let sink = Sink::new(out);
         let task = |blocks, panels| {
-            self.right.isa.dispatch(ProductTask {
-                product: *self,
-                blocks,
-                panels,
-                sink,
-            });
+            self.right.isa.dispatch(ProductTask { product: *self, blocks, panels, sink });
         };
         match parallel {
             Parallel::Serial => task(0..blocks, 0..panels),
@@ -349,10 +290,7 @@ impl<W: Word> Product<'_, W> {
                     total * i / count..total * (i + 1) / count
                 };
                 (0..parts * splits).into_par_iter().for_each(|i| {
-                    task(
-                        cut(blocks, splits, i % splits),
-                        cut(panels, parts, i / splits),
-                    )
+                    task(cut(blocks, splits, i % splits), cut(panels, parts, i / splits))
                 });
             }
         }
@@ -398,13 +336,7 @@ impl<W: Word> ProductTask<'_, W> {
         panel: usize,
         columns: usize,
     ) {
-        let Product {
-            right,
-            word,
-            left,
-            m,
-            ..
-        } = self.product;
+        let Product { right, word, left, m, .. } = self.product;
         let width = A::LANES * A::VECTORS;
         let x = &right.panels[panel * right.depth * width..][..right.depth * width];
         let offsets = Offsets::new(&right.offsets);

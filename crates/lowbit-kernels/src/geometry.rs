@@ -34,10 +34,7 @@ impl ConvGeometry {
             );
             let padded = self.pads[axis] + self.input[axis] + self.pads[axis + 2];
             let reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1;
-            assert!(
-                padded >= reach,
-                "the kernel does not fit in the padded image"
-            );
+            assert!(padded >= reach, "the kernel does not fit in the padded image");
             (padded - reach) / self.strides[axis] + 1
         })
     }
@@ -58,12 +55,7 @@ impl ConvGeometry {
     /// Shape of the weights: `[o, i / groups, kh, kw]`.
     #[must_use]
     pub fn weight_shape(&self) -> [usize; 4] {
-        [
-            self.channels_out,
-            self.channels_in / self.groups,
-            self.kernel[0],
-            self.kernel[1],
-        ]
+        [self.channels_out, self.channels_in / self.groups, self.kernel[0], self.kernel[1]]
     }
 
     /// Multiply-accumulates for one image, taps on padding counted.

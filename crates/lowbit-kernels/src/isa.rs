@@ -77,11 +77,7 @@ impl Isa {
 
             #[inline(always)]
             fn run<A: Arch>(self, _: A) -> TileShape {
-                TileShape {
-                    rows: A::ROWS,
-                    lanes: A::LANES,
-                    vectors: A::VECTORS,
-                }
+                TileShape { rows: A::ROWS, lanes: A::LANES, vectors: A::VECTORS }
             }
         }
         self.dispatch(Shape)

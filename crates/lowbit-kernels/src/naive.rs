@@ -15,10 +15,8 @@ pub fn conv_f32(
 ) -> Vec<f32> {
     let mut out = vec![0.0; n * geometry.output_len()];
     for_each_output(n, geometry, |at, output, taps| {
-        let sum: f64 = taps
-            .iter()
-            .map(|&(x_at, w_at)| f64::from(x[x_at]) * f64::from(weight[w_at]))
-            .sum();
+        let sum: f64 =
+            taps.iter().map(|&(x_at, w_at)| f64::from(x[x_at]) * f64::from(weight[w_at])).sum();
         out[at] = (sum + bias.map_or(0.0, |bias| f64::from(bias[output]))) as f32;
     });
     out
@@ -59,11 +57,7 @@ fn for_each_output(
             for y in 0..oh {
                 for x in 0..ow {
                     collect_taps(g, [image, output, y, x], &mut taps);
-                    visit(
-                        ((image * g.channels_out + output) * oh + y) * ow + x,
-                        output,
-                        &taps,
-                    );
+                    visit(((image * g.channels_out + output) * oh + y) * ow + x, output, &taps);
                 }
             }
         }

@@ -48,10 +48,7 @@ pub(crate) const MAX_TERMS: usize = (i32::MAX / (255 * 255)) as usize;
 
 /// Asserts that a zero point keeps differences within -255..=255.
 pub(crate) fn check_zero_point(zero_point: i32) {
-    assert!(
-        (-128..=255).contains(&zero_point),
-        "a zero point is an 8-bit integer"
-    );
+    assert!((-128..=255).contains(&zero_point), "a zero point is an 8-bit integer");
 }
 
 /// Integer weights less their zero points, packed once as pairs of `i16` for the tiles of this CPU.
@@ -105,33 +102,17 @@ impl PackedQConv {
             [1, outputs].contains(&zero_points.len()),
             "one zero point, or one per output channel"
         );
-        assert!(
-            inputs * kh * kw <= MAX_TERMS,
-            "the sum of the taps fits in i32"
-        );
+        assert!(inputs * kh * kw <= MAX_TERMS, "the sum of the taps fits in i32");
         zero_points.iter().copied().for_each(check_zero_point);
         let value = |[o, i, y, x]: [usize; 4]| {
             let zero_point = zero_points[if zero_points.len() == 1 { 0 } else { o }];
             weight.get(((o * inputs + i) * kh + y) * kw + x) - zero_point
         };
         let word = |[o, i, y, x]: [usize; 4]| {
-            let second = if i + 1 < inputs {
-                value([o, i + 1, y, x])
-            } else {
-                0
-            };
+            let second = if i + 1 < inputs { value([o, i + 1, y, x]) } else { 0 };
             pair(value([o, i, y, x]), second)
         };
-        Self(Core::new(
-            isa,
-            Form {
-                shape,
-                groups,
-                pack: 2,
-            },
-            |_| 0,
-            word,
-        ))
+        Self(Core::new(isa, Form { shape, groups, pack: 2 }, |_| 0, word))
     }
 
     /// Writes to `out` the sum over the taps of `(x - x_zero_point) * (w - w_zero_point[o])`; taps on pads add 0.
@@ -144,21 +125,14 @@ impl PackedQConv {
         out: &mut [i32],
         scratch: &mut Scratch,
     ) {
-        assert!(
-            x.len() == call.n * call.geometry.input_len(),
-            "the input holds n images"
-        );
+        assert!(x.len() == call.n * call.geometry.input_len(), "the input holds n images");
         check_zero_point(call.x_zero_point);
         let (geometry, zero_point) = (call.geometry, call.x_zero_point);
         let (how, out) = ((call.n, call.parallel), int_bits_mut(out));
         match x {
             IntSlice::U8(data) => {
                 self.0.run(
-                    &Job {
-                        feed: Bytes { data, zero_point },
-                        word: Pair,
-                        geometry,
-                    },
+                    &Job { feed: Bytes { data, zero_point }, word: Pair, geometry },
                     how,
                     out,
                     scratch,
@@ -166,11 +140,7 @@ impl PackedQConv {
             }
             IntSlice::I8(data) => {
                 self.0.run(
-                    &Job {
-                        feed: Bytes { data, zero_point },
-                        word: Pair,
-                        geometry,
-                    },
+                    &Job { feed: Bytes { data, zero_point }, word: Pair, geometry },
                     how,
                     out,
                     scratch,

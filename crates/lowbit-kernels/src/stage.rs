@@ -31,18 +31,10 @@ impl Layout {
         let (strides, dilations) = (geometry.strides, geometry.dilations);
         let last = |axis: usize| (geometry.kernel[axis] - 1) * dilations[axis];
         let phases = std::array::from_fn(|axis| {
-            if dilations[axis] % strides[axis] == 0 {
-                1
-            } else {
-                strides[axis].min(last(axis) + 1)
-            }
+            if dilations[axis] % strides[axis] == 0 { 1 } else { strides[axis].min(last(axis) + 1) }
         });
         let extent = std::array::from_fn(|axis| output[axis] + last(axis) / strides[axis]);
-        Self {
-            geometry: *geometry,
-            phases,
-            extent,
-        }
+        Self { geometry: *geometry, phases, extent }
     }
 
     pub(crate) fn pitch(&self) -> usize {
@@ -90,15 +82,9 @@ impl Layout {
         let g = &self.geometry;
         let (stride, pad) = (g.strides[axis], g.pads[axis]);
         let first = pad.saturating_sub(phase).div_ceil(stride);
-        let end = (g.input[axis] + pad)
-            .saturating_sub(phase)
-            .div_ceil(stride)
-            .min(self.extent[axis]);
-        (
-            first.min(end),
-            end,
-            (phase + first * stride).saturating_sub(pad),
-        )
+        let end =
+            (g.input[axis] + pad).saturating_sub(phase).div_ceil(stride).min(self.extent[axis]);
+        (first.min(end), end, (phase + first * stride).saturating_sub(pad))
     }
 }
 
@@ -271,11 +257,7 @@ impl<F: Feed> Task for StageTask<'_, F> {
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
         self.to.fill(0);
-        for (index, plane) in self
-            .to
-            .chunks_exact_mut(self.stager.layout.plane())
-            .enumerate()
-        {
+        for (index, plane) in self.to.chunks_exact_mut(self.stager.layout.plane()).enumerate() {
             self.stager.stage(arch, self.first + index, plane);
         }
     }
@@ -312,11 +294,7 @@ impl<F: Feed> Stager<'_, F> {
         let second = (F::PACK == 2 && word * 2 + 1 < group_inputs).then_some(first + area);
         for run in self.moves {
             let second = second.map(|second| second + run.from);
-            let row = Row {
-                first: first + run.from,
-                second,
-                step,
-            };
+            let row = Row { first: first + run.from, second, step };
             fill(arch, self.feed, &mut to[run.to..run.to + run.len], row);
         }
     }

@@ -79,12 +79,7 @@ struct Panel {
 
 impl Panel {
     const EMPTY: Self = Self {
-        runs: [Run {
-            from: 0,
-            to: 0,
-            column: 0,
-            len: 0,
-        }; MAX_COLUMNS],
+        runs: [Run { from: 0, to: 0, column: 0, len: 0 }; MAX_COLUMNS],
         count: 0,
         in_place: false,
     };
@@ -102,11 +97,8 @@ impl Stream {
         let vectors = pixels.images * pixels.rows * pixels.width.div_ceil(tile.lanes);
         let packed = (pixels.images * pixels.rows * pixels.width).div_ceil(tile.lanes);
         let copies = 3 + 2 * tile.lanes / pixels.width;
-        let cut = if vectors * uses <= packed * (uses + copies) {
-            Cut::Vectors
-        } else {
-            Cut::Packed
-        };
+        let cut =
+            if vectors * uses <= packed * (uses + copies) { Cut::Vectors } else { Cut::Packed };
         Self { pixels, tile, cut }
     }
 
@@ -137,12 +129,7 @@ impl Stream {
         for v in 0..self.tile.vectors.min(p.images * p.rows * in_row - first) {
             let vector = first + v;
             let (row, x) = (vector / in_row, vector % in_row * lanes);
-            panel.push(
-                p,
-                [row / p.rows, row % p.rows, x],
-                v * lanes,
-                lanes.min(p.width - x),
-            );
+            panel.push(p, [row / p.rows, row % p.rows, x], v * lanes, lanes.min(p.width - x));
         }
     }
 
@@ -166,12 +153,7 @@ impl Panel {
     fn push(&mut self, p: &Pixels, [image, y, x]: [usize; 3], column: usize, len: usize) {
         let from = image * p.image_words + y * p.pitch + x;
         let to = image * p.image_out + y * p.width + x;
-        self.runs[self.count] = Run {
-            from,
-            to,
-            column,
-            len,
-        };
+        self.runs[self.count] = Run { from, to, column, len };
         self.count += 1;
     }
 
@@ -250,12 +232,7 @@ impl<W: Word> Task for SweepTask<'_, W> {
             }
             for output in self.outputs.clone() {
                 for (panel, slot) in gang[..count].iter().zip(self.buffer.chunks_exact(slot)) {
-                    let share = Share {
-                        panel,
-                        slot,
-                        group: &self.group,
-                        output,
-                    };
+                    let share = Share { panel, slot, group: &self.group, output };
                     match panel.columns().div_ceil(A::LANES) {
                         1 => self.sweep.tile::<A, 1>(arch, &share),
                         2 => self.sweep.tile::<A, 2>(arch, &share),
@@ -272,10 +249,7 @@ impl<W: Word> Sweep<'_, W> {
     #[inline(always)]
     fn prepare<A: Arch>(&self, arch: A, panel: &mut Panel, from: usize, slot: &mut [u32]) {
         let reach = from + self.taps.reach() + A::LANES;
-        let inside = panel
-            .runs()
-            .iter()
-            .all(|run| run.from + reach <= self.x.len());
+        let inside = panel.runs().iter().all(|run| run.from + reach <= self.x.len());
         panel.in_place = self.stream.cut == Cut::Vectors && inside;
         if !panel.in_place {
             self.pack(arch, panel, from, slot);
@@ -287,22 +261,11 @@ impl<W: Word> Sweep<'_, W> {
         let panel = share.panel;
         let operand = if panel.in_place {
             let mut bases = [share.group.from; NV];
-            bases
-                .iter_mut()
-                .zip(&panel.runs)
-                .for_each(|(base, run)| *base += run.from);
-            Operand {
-                x: self.x,
-                bases,
-                offsets: self.taps,
-            }
+            bases.iter_mut().zip(&panel.runs).for_each(|(base, run)| *base += run.from);
+            Operand { x: self.x, bases, offsets: self.taps }
         } else {
             let bases: [usize; NV] = std::array::from_fn(|v| v * A::LANES);
-            Operand {
-                x: share.slot,
-                bases,
-                offsets: self.packed,
-            }
+            Operand { x: share.slot, bases, offsets: self.packed }
         };
         match A::ROWS {
             8 => self.rows::<A, 8, NV>(arch, operand, share),
@@ -319,10 +282,7 @@ impl<W: Word> Sweep<'_, W> {
         let (mut count, mut end) = (0, 0);
         for run in panel.runs() {
             for start in (0..run.len).step_by(A::LANES) {
-                pieces[count] = Piece {
-                    from: from + run.from + start,
-                    to: run.column + start,
-                };
+                pieces[count] = Piece { from: from + run.from + start, to: run.column + start };
                 count += 1;
             }
             end = end.max(from + run.from + run.len.next_multiple_of(A::LANES) + self.taps.reach());
@@ -365,12 +325,7 @@ impl<W: Word> Sweep<'_, W> {
         operand: Operand<'_, NV>,
         share: &Share<'_>,
     ) {
-        let Share {
-            panel,
-            group,
-            output,
-            ..
-        } = *share;
+        let Share { panel, group, output, .. } = *share;
         let depth = operand.offsets.entries().len();
         let weights = &group.weights[output * depth * MR..][..depth * MR];
         let bias = Bias::Rows(&group.bias[output * MR..][..MR]);
@@ -385,22 +340,13 @@ impl<W: Word> Sweep<'_, W> {
         let rows = MR.min(group.channels - output * MR);
         if let Some(spans) = self.spans::<A, NV>(panel) {
             let at = spans.map(|(to, _)| first + to);
-            let target = Target {
-                at,
-                lens: spans.map(|(_, len)| len),
-                row_stride: self.area,
-                rows,
-            };
+            let target =
+                Target { at, lens: spans.map(|(_, len)| len), row_stride: self.area, rows };
             // SAFETY: panels and output panels partition the output, and each is run by one thread.
             unsafe { write((arch, self.word), &sums, bias, target, self.out) }
         } else {
             let at = std::array::from_fn(|v| v * A::LANES);
-            let target = Target {
-                at,
-                lens: [A::LANES; NV],
-                row_stride: MAX_COLUMNS,
-                rows,
-            };
+            let target = Target { at, lens: [A::LANES; NV], row_stride: MAX_COLUMNS, rows };
             let mut tile = [0; MAX_ROWS * MAX_COLUMNS];
             // SAFETY: the sink is a local.
             unsafe { write((arch, self.word), &sums, bias, target, Sink::new(&mut tile)) }
@@ -412,9 +358,7 @@ impl<W: Word> Sweep<'_, W> {
     #[inline(always)]
     fn spans<A: Arch, const NV: usize>(&self, panel: &Panel) -> Option<[(usize, usize); NV]> {
         match self.stream.cut {
-            Cut::Vectors => Some(std::array::from_fn(|v| {
-                (panel.runs[v].to, panel.runs[v].len)
-            })),
+            Cut::Vectors => Some(std::array::from_fn(|v| (panel.runs[v].to, panel.runs[v].len))),
             Cut::Packed if panel.is_contiguous() => Some(std::array::from_fn(|v| {
                 let len = (panel.columns() - v * A::LANES).min(A::LANES);
                 (panel.runs[0].to + v * A::LANES, len)

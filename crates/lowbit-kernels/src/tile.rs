@@ -18,10 +18,7 @@ pub(crate) struct Offsets<'a> {
 
 impl<'a> Offsets<'a> {
     pub(crate) fn new(entries: &'a [u32]) -> Self {
-        Self {
-            entries,
-            reach: entries.iter().copied().max().unwrap_or(0) as usize,
-        }
+        Self { entries, reach: entries.iter().copied().max().unwrap_or(0) as usize }
     }
 
     pub(crate) fn reach(&self) -> usize {
@@ -42,15 +39,9 @@ pub(crate) fn accumulate<A: Arch, W: Word, const MR: usize, const NV: usize>(
     offsets: Offsets<'_>,
     w: &[u32],
 ) -> [[A::V; NV]; MR] {
-    assert!(
-        w.len() >= offsets.entries.len() * MR,
-        "the packed rows are as deep as the offsets"
-    );
+    assert!(w.len() >= offsets.entries.len() * MR, "the packed rows are as deep as the offsets");
     for base in bases {
-        assert!(
-            base + offsets.reach + A::LANES <= x.len(),
-            "every vector lies inside the operand"
-        );
+        assert!(base + offsets.reach + A::LANES <= x.len(), "every vector lies inside the operand");
     }
     let starts = bases.map(|base| x[base..].as_ptr());
     let mut sums = [[arch.splat(0); NV]; MR];
@@ -87,11 +78,7 @@ unsafe impl Sync for Sink<'_> {}
 
 impl<'a> Sink<'a> {
     pub(crate) fn new(out: &'a mut [u32]) -> Self {
-        Self {
-            start: out.as_mut_ptr(),
-            len: out.len(),
-            borrow: PhantomData,
-        }
+        Self { start: out.as_mut_ptr(), len: out.len(), borrow: PhantomData }
     }
 
     /// Writes the first `len <= LANES` lanes at element `at`.
@@ -99,10 +86,7 @@ impl<'a> Sink<'a> {
     /// No other thread accesses these elements.
     #[inline(always)]
     pub(crate) unsafe fn store<A: Arch>(self, arch: A, at: usize, vector: A::V, len: usize) {
-        assert!(
-            len <= A::LANES && at + len <= self.len,
-            "the store lies inside the output"
-        );
+        assert!(len <= A::LANES && at + len <= self.len, "the store lies inside the output");
         // SAFETY: `at < len` of the borrowed slice, asserted.
         let to = unsafe { self.start.add(at) };
         if len == A::LANES {
@@ -159,14 +143,7 @@ pub(crate) unsafe fn write<A: Arch, W: Word, const MR: usize, const NV: usize>(
             };
             let value = word.finish(arch, sum, addend);
             // SAFETY: the caller promises that nobody else uses the target.
-            unsafe {
-                sink.store(
-                    arch,
-                    target.at[v] + r * target.row_stride,
-                    value,
-                    target.lens[v],
-                )
-            }
+            unsafe { sink.store(arch, target.at[v] + r * target.row_stride, value, target.lens[v]) }
         }
     }
 }

@@ -21,20 +21,14 @@ pub(crate) struct Float {
 
 impl Float {
     pub(crate) fn new(activation: Activation) -> Self {
-        let clip = |low, high| Self {
-            low,
-            high,
-            leak: None,
-        };
+        let clip = |low, high| Self { low, high, leak: None };
         match activation {
             Activation::None => clip(f32::NEG_INFINITY, f32::INFINITY),
             Activation::Relu => clip(0.0, f32::INFINITY),
             Activation::Clip { min, max } => clip(min, max),
-            Activation::LeakyRelu(alpha) => Self {
-                low: f32::NEG_INFINITY,
-                high: f32::INFINITY,
-                leak: Some(alpha),
-            },
+            Activation::LeakyRelu(alpha) => {
+                Self { low: f32::NEG_INFINITY, high: f32::INFINITY, leak: Some(alpha) }
+            }
         }
     }
 }

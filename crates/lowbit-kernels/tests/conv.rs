@@ -50,10 +50,7 @@ fn noise(len: usize, seed: u64, modulus: u64) -> Vec<i32> {
 }
 
 fn floats(len: usize, seed: u64) -> Vec<f32> {
-    noise(len, seed, 2001)
-        .into_iter()
-        .map(|x| (x - 1000) as f32 / 500.0)
-        .collect()
+    noise(len, seed, 2001).into_iter().map(|x| (x - 1000) as f32 / 500.0).collect()
 }
 
 fn check_float(g: &ConvGeometry, n: usize, activation: Activation, parallel: Parallel) {
@@ -70,12 +67,7 @@ fn check_float(g: &ConvGeometry, n: usize, activation: Activation, parallel: Par
         for _ in 0..2 {
             packed.run(
                 &x,
-                &ConvCall {
-                    n,
-                    geometry: g,
-                    activation,
-                    parallel,
-                },
+                &ConvCall { n, geometry: g, activation, parallel },
                 &mut out,
                 &mut scratch,
             );
@@ -92,31 +84,16 @@ fn check_float(g: &ConvGeometry, n: usize, activation: Activation, parallel: Par
 }
 
 fn check_int(g: &ConvGeometry, n: usize, zero_points: (i32, i32), parallel: Parallel) {
-    let x: Vec<u8> = noise(n * g.input_len(), 1, 256)
-        .into_iter()
-        .map(|x| x as u8)
-        .collect();
-    let weight: Vec<i8> = noise(g.weight_shape().iter().product(), 2, 256)
-        .into_iter()
-        .map(|w| w as i8)
-        .collect();
-    let weight_zero_points: Vec<i32> = (0..g.channels_out as i32)
-        .map(|o| (o + zero_points.1) % 128)
-        .collect();
+    let x: Vec<u8> = noise(n * g.input_len(), 1, 256).into_iter().map(|x| x as u8).collect();
+    let weight: Vec<i8> =
+        noise(g.weight_shape().iter().product(), 2, 256).into_iter().map(|w| w as i8).collect();
+    let weight_zero_points: Vec<i32> =
+        (0..g.channels_out as i32).map(|o| (o + zero_points.1) % 128).collect();
     let wide = |values: &[u8]| values.iter().map(|&v| i32::from(v)).collect::<Vec<_>>();
     let wide_weight: Vec<i32> = weight.iter().map(|&w| i32::from(w)).collect();
-    let expected = naive::conv_i32(
-        (&wide(&x), zero_points.0),
-        (&wide_weight, &weight_zero_points),
-        n,
-        g,
-    );
-    let call = QConvCall {
-        n,
-        geometry: g,
-        x_zero_point: zero_points.0,
-        parallel,
-    };
+    let expected =
+        naive::conv_i32((&wide(&x), zero_points.0), (&wide_weight, &weight_zero_points), n, g);
+    let call = QConvCall { n, geometry: g, x_zero_point: zero_points.0, parallel };
     for isa in Isa::available() {
         let shape = g.weight_shape();
         let packed = PackedQConv::for_isa(
@@ -129,16 +106,8 @@ fn check_int(g: &ConvGeometry, n: usize, zero_points: (i32, i32), parallel: Para
         packed.run(IntSlice::U8(&x), &call, &mut out, &mut Scratch::new());
         assert!(out == expected, "{} {g:?}", isa.name());
         let signed: Vec<i8> = x.iter().map(|&x| (x ^ 128) as i8).collect();
-        let shifted = QConvCall {
-            x_zero_point: zero_points.0 - 128,
-            ..call
-        };
-        packed.run(
-            IntSlice::I8(&signed),
-            &shifted,
-            &mut out,
-            &mut Scratch::new(),
-        );
+        let shifted = QConvCall { x_zero_point: zero_points.0 - 128, ..call };
+        packed.run(IntSlice::I8(&signed), &shifted, &mut out, &mut Scratch::new());
         assert!(out == expected, "signed {} {g:?}", isa.name());
     }
 }
@@ -151,10 +120,7 @@ fn activation() -> impl Strategy<Value = Activation> {
     prop_oneof![
         Just(Activation::None),
         Just(Activation::Relu),
-        Just(Activation::Clip {
-            min: -0.5,
-            max: 6.0
-        }),
+        Just(Activation::Clip { min: -0.5, max: 6.0 }),
         Just(Activation::LeakyRelu(0.125)),
     ]
 }
@@ -198,12 +164,7 @@ fn tile_edges() {
                     Activation::Relu,
                     Parallel::Serial,
                 );
-                check_int(
-                    &square([9, 17], size, kernel, pad),
-                    n,
-                    (128, 3),
-                    Parallel::Rayon,
-                );
+                check_int(&square([9, 17], size, kernel, pad), n, (128, 3), Parallel::Rayon);
             }
         }
     }
@@ -220,21 +181,14 @@ fn batch_and_threads_do_not_matter() {
         let packed = PackedConv::for_isa(isa, &weight, g.weight_shape(), (None, 1));
         let mut run = |x: &[f32], n: usize, parallel: Parallel| {
             let mut out = vec![0.0; n * g.output_len()];
-            let call = ConvCall {
-                n,
-                geometry: &g,
-                activation: Activation::None,
-                parallel,
-            };
+            let call = ConvCall { n, geometry: &g, activation: Activation::None, parallel };
             packed.run(x, &call, &mut out, &mut scratch);
             out
         };
         let batch = run(&x, 6, Parallel::Serial);
         assert_eq!(batch, run(&x, 6, Parallel::Rayon));
-        let single: Vec<f32> = x
-            .chunks(g.input_len())
-            .flat_map(|x| run(x, 1, Parallel::Rayon))
-            .collect();
+        let single: Vec<f32> =
+            x.chunks(g.input_len()).flat_map(|x| run(x, 1, Parallel::Rayon)).collect();
         assert_eq!(batch, single);
     }
 }
@@ -249,12 +203,7 @@ fn extremes_do_not_wrap() {
         let packed =
             PackedQConv::for_isa(isa, IntSlice::I8(&weight), g.weight_shape(), (&[127], 1));
         let mut out = vec![0; g.output_len()];
-        let call = QConvCall {
-            n: 1,
-            geometry: &g,
-            x_zero_point: 0,
-            parallel: Parallel::Serial,
-        };
+        let call = QConvCall { n: 1, geometry: &g, x_zero_point: 0, parallel: Parallel::Serial };
         packed.run(IntSlice::U8(&x), &call, &mut out, &mut Scratch::new());
         assert!(out.iter().all(|&sum| sum == -255 * 255 * 130 * 9));
     }

@@ -17,10 +17,7 @@ fn bytes(len: usize, seed: u32) -> Vec<u8> {
 }
 
 fn floats(len: usize, seed: u32) -> Vec<f32> {
-    bytes(len, seed)
-        .into_iter()
-        .map(|b| (f32::from(b) - 128.0) / 77.0)
-        .collect()
+    bytes(len, seed).into_iter().map(|b| (f32::from(b) - 128.0) / 77.0).collect()
 }
 
 fn transpose<T: Copy>(w: &[T], [k, n]: [usize; 2]) -> Vec<T> {
@@ -29,20 +26,11 @@ fn transpose<T: Copy>(w: &[T], [k, n]: [usize; 2]) -> Vec<T> {
 
 fn check_float(m: usize, k: usize, n: usize, parallel: Parallel) {
     let (a, b, bias) = (floats(m * k, 1), floats(k * n, 2), floats(n, 3));
-    let call = GemmCall {
-        m,
-        activation: Activation::Relu,
-        parallel,
-    };
-    for (isa, order) in Isa::available()
-        .into_iter()
-        .flat_map(|isa| [(isa, Order::Kn), (isa, Order::Nk)])
+    let call = GemmCall { m, activation: Activation::Relu, parallel };
+    for (isa, order) in
+        Isa::available().into_iter().flat_map(|isa| [(isa, Order::Kn), (isa, Order::Nk)])
     {
-        let w = if order == Order::Kn {
-            b.clone()
-        } else {
-            transpose(&b, [k, n])
-        };
+        let w = if order == Order::Kn { b.clone() } else { transpose(&b, [k, n]) };
         let packed = PackedGemm::for_isa(isa, &w, (order, [k, n]), Some(&bias));
         let mut out = vec![f32::NAN; m * n];
         packed.run(&a, &call, &mut out, &mut Scratch::new());
@@ -76,30 +64,16 @@ fn check_int(m: usize, k: usize, n: usize, parallel: Parallel) {
             (0..k).map(|i| left(i) * right(i)).sum()
         })
         .collect();
-    let call = QGemmCall {
-        m,
-        a_zero_points: &a_zero_points,
-        parallel,
-    };
+    let call = QGemmCall { m, a_zero_points: &a_zero_points, parallel };
     let mut out = vec![i32::MIN; m * n];
     for isa in Isa::available() {
-        let packed = PackedQGemm::for_isa(
-            isa,
-            IntSlice::I8(&signed),
-            (Order::Kn, [k, n]),
-            &b_zero_points,
-        );
+        let packed =
+            PackedQGemm::for_isa(isa, IntSlice::I8(&signed), (Order::Kn, [k, n]), &b_zero_points);
         packed.run(IntSlice::U8(&a), &call, &mut out, &mut Scratch::new());
         assert!(out == expected, "{} {m} {k} {n}", isa.name());
     }
-    let left = QMat {
-        values: IntSlice::U8(&a),
-        zero_points: &a_zero_points,
-    };
-    let right = QMat {
-        values: IntSlice::I8(&signed),
-        zero_points: &b_zero_points,
-    };
+    let left = QMat { values: IntSlice::U8(&a), zero_points: &a_zero_points };
+    let right = QMat { values: IntSlice::I8(&signed), zero_points: &b_zero_points };
     qmatmul(left, right, MatShape { m, k, n }, &mut out, parallel);
     assert!(out == expected);
 }

@@ -7,9 +7,7 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).map(PathBuf::from);
-    let folder = arguments
-        .next()
-        .ok_or("usage: roundtrip OUT_FOLDER MODEL...")?;
+    let folder = arguments.next().ok_or("usage: roundtrip OUT_FOLDER MODEL...")?;
     for model in arguments {
         let graph = lowbit_onnx::import(&model)?;
         let name = model.file_name().ok_or("a model has a file name")?;

@@ -20,11 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         feeds.push(tensor_from_bytes(&fs::read(path)?)?);
     }
     let session = Session::new(&import(model)?)?;
-    for (i, output) in session
-        .run(&feeds, &mut Workspace::parallel())?
-        .iter()
-        .enumerate()
-    {
+    for (i, output) in session.run(&feeds, &mut Workspace::parallel())?.iter().enumerate() {
         fs::write(
             folder.join(format!("output_{i}.pb")),
             tensor_to_proto("", output).encode_to_vec(),

@@ -96,9 +96,6 @@ pub enum OnnxError {
 impl OnnxError {
     /// Says which file it was.
     pub(crate) fn in_file(self, path: &std::path::Path) -> Self {
-        OnnxError::File {
-            path: path.to_owned(),
-            source: Box::new(self),
-        }
+        OnnxError::File { path: path.to_owned(), source: Box::new(self) }
     }
 }

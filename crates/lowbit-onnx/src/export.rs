@@ -89,16 +89,11 @@ fn model(graph: &Graph) -> Result<ModelProto, OnnxError> {
     for node in &graph.nodes {
         writer.node(node)?;
     }
-    let mut opset_import = vec![OperatorSetIdProto {
-        domain: Some(String::new()),
-        version: Some(opset),
-    }];
+    let mut opset_import =
+        vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }];
     if writer.uses_microsoft {
         let domain = Some("com.microsoft".to_owned());
-        opset_import.push(OperatorSetIdProto {
-            domain,
-            version: Some(1),
-        });
+        opset_import.push(OperatorSetIdProto { domain, version: Some(1) });
     }
     let mut initializer: Vec<_> = graph
         .constants()
@@ -106,11 +101,7 @@ fn model(graph: &Graph) -> Result<ModelProto, OnnxError> {
         .collect();
     initializer.append(&mut writer.initializers);
     let proto = GraphProto {
-        name: Some(if graph.name.is_empty() {
-            "graph".into()
-        } else {
-            graph.name.clone()
-        }),
+        name: Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() }),
         node: writer.nodes,
         initializer,
         input: inputs(graph, &value_names),
@@ -136,22 +127,13 @@ fn model(graph: &Graph) -> Result<ModelProto, OnnxError> {
 fn unique_names(graph: &Graph, names: &mut Names) -> HashMap<ValueId, String> {
     let mut given = HashMap::new();
     let constants = graph.constants().map(|(value, _)| value);
-    let made = graph
-        .nodes
-        .iter()
-        .flat_map(|n| n.outputs.iter().flatten().copied());
-    let outside = graph
-        .inputs
-        .iter()
-        .map(|i| i.value)
-        .chain(graph.outputs.iter().copied());
+    let made = graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied());
+    let outside = graph.inputs.iter().map(|i| i.value).chain(graph.outputs.iter().copied());
     for value in outside.chain(constants).chain(made) {
-        given
-            .entry(value)
-            .or_insert_with(|| match graph.value_name(value) {
-                "" => names.fresh("value"),
-                name => names.fresh(name),
-            });
+        given.entry(value).or_insert_with(|| match graph.value_name(value) {
+            "" => names.fresh("value"),
+            name => names.fresh(name),
+        });
     }
     given
 }
@@ -195,17 +177,11 @@ fn output_dims(dims: Dims) -> Option<Vec<Dimension>> {
 
 fn fixed(extent: usize) -> Dimension {
     let extent = i64::try_from(extent).unwrap_or(i64::MAX);
-    Dimension {
-        value: Some(dimension::Value::DimValue(extent)),
-        ..Dimension::default()
-    }
+    Dimension { value: Some(dimension::Value::DimValue(extent)), ..Dimension::default() }
 }
 
 fn open(name: Option<String>) -> Dimension {
-    Dimension {
-        value: name.map(dimension::Value::DimParam),
-        ..Dimension::default()
-    }
+    Dimension { value: name.map(dimension::Value::DimParam), ..Dimension::default() }
 }
 
 fn value_info(

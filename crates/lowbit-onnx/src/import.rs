@@ -66,14 +66,9 @@ fn import_model(model: ModelProto, folder: Option<&Path>) -> Result<Graph, OnnxE
     refuse_parts(&model)?;
     let mut metadata = BTreeMap::new();
     for entry in model.metadata_props {
-        metadata.insert(
-            entry.key.unwrap_or_default(),
-            entry.value.unwrap_or_default(),
-        );
+        metadata.insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
     }
-    let proto = model
-        .graph
-        .ok_or_else(|| model_error("graph", "none", "one graph"))?;
+    let proto = model.graph.ok_or_else(|| model_error("graph", "none", "one graph"))?;
     let mut graph = Importer::new(opsets, folder, &proto).run(proto)?;
     graph.metadata = metadata;
     graph.verify()?;
@@ -81,11 +76,7 @@ fn import_model(model: ModelProto, folder: Option<&Path>) -> Result<Graph, OnnxE
 }
 
 fn model_error(what: &'static str, found: impl ToString, supported: impl ToString) -> OnnxError {
-    OnnxError::Model {
-        what,
-        found: found.to_string(),
-        supported: supported.to_string(),
-    }
+    OnnxError::Model { what, found: found.to_string(), supported: supported.to_string() }
 }
 
 /// The operator set version of each domain.
@@ -151,11 +142,7 @@ fn refuse_parts(model: &ModelProto) -> Result<(), OnnxError> {
         return Ok(());
     };
     if !graph.sparse_initializer.is_empty() {
-        return Err(model_error(
-            "sparse_initializer",
-            "present",
-            "dense initializers",
-        ));
+        return Err(model_error("sparse_initializer", "present", "dense initializers"));
     }
     if graph.output.is_empty() {
         return Err(model_error("graph outputs", "none", "one or more"));
@@ -202,24 +189,13 @@ impl<'a> Importer<'a> {
 
     /// Makes every value of the file, so that names made up later keep clear of them.
     fn declare(&mut self, proto: &GraphProto) {
-        let inputs = proto
-            .input
-            .iter()
-            .map(|v| v.name.as_deref().unwrap_or_default());
-        let constants = proto
-            .initializer
-            .iter()
-            .map(|t| t.name.as_deref().unwrap_or_default());
+        let inputs = proto.input.iter().map(|v| v.name.as_deref().unwrap_or_default());
+        let constants = proto.initializer.iter().map(|t| t.name.as_deref().unwrap_or_default());
         for name in inputs.chain(constants) {
             self.value(name);
         }
         for node in &proto.node {
-            for name in node
-                .output
-                .iter()
-                .chain(&node.input)
-                .filter(|n| !n.is_empty())
-            {
+            for name in node.output.iter().chain(&node.input).filter(|n| !n.is_empty()) {
                 self.value(name);
             }
             for name in node.input.iter().filter(|n| !n.is_empty()) {
@@ -259,9 +235,7 @@ impl<'a> Importer<'a> {
             let value = self.value(name);
             if self.graph.constant(value).is_none() {
                 let (dtype, dims) = tensor_type(name, info)?;
-                self.graph
-                    .inputs
-                    .push(lowbit_graph::Input { value, dtype, dims });
+                self.graph.inputs.push(lowbit_graph::Input { value, dtype, dims });
             }
         }
         Ok(())
@@ -271,10 +245,7 @@ impl<'a> Importer<'a> {
         for info in outputs {
             let name = info.name.as_deref().unwrap_or_default();
             let Some(&value) = self.values.get(name) else {
-                return Err(GraphError::Output {
-                    value: name.to_owned(),
-                }
-                .into());
+                return Err(GraphError::Output { value: name.to_owned() }.into());
             };
             self.read.insert(value);
             self.graph.outputs.push(value);
@@ -291,10 +262,7 @@ impl<'a> Importer<'a> {
         let row = table::find(&name, &proto)?;
         let opset = self.opsets.of(row.domain)?;
         let mut lookup = |names: &[String]| -> Vec<Option<ValueId>> {
-            names
-                .iter()
-                .map(|n| (!n.is_empty()).then(|| self.value(n)))
-                .collect()
+            names.iter().map(|n| (!n.is_empty()).then(|| self.value(n))).collect()
         };
         let (inputs, outputs) = (lookup(&proto.input), lookup(&proto.output));
         let mut node = NodeImport {
@@ -334,24 +302,12 @@ fn translate(mut node: NodeImport<'_, '_>, row: &Row) -> Result<(), OnnxError> {
     };
     let op = read(&mut node)?;
     node.finish()?;
-    let NodeImport {
-        graph,
-        facts,
-        name,
-        mut inputs,
-        outputs,
-        ..
-    } = node;
+    let NodeImport { graph, facts, name, mut inputs, outputs, .. } = node;
     // Trailing optional inputs that are left out and those that were never written are the same.
     while inputs.last().is_some_and(Option::is_none) {
         inputs.pop();
     }
-    let made = Node {
-        name,
-        op,
-        inputs,
-        outputs,
-    };
+    let made = Node { name, op, inputs, outputs };
     facts_of_node(graph, &made, facts);
     graph.nodes.push(made);
     Ok(())

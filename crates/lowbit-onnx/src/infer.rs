@@ -40,13 +40,7 @@ impl Facts {
 
     pub(crate) fn set_constant(&mut self, value: ValueId, tensor: &Tensor) {
         let dims = tensor.shape().iter().map(|&d| Some(d)).collect();
-        self.0.insert(
-            value,
-            Fact {
-                dtype: Some(tensor.dtype()),
-                dims: Some(dims),
-            },
-        );
+        self.0.insert(value, Fact { dtype: Some(tensor.dtype()), dims: Some(dims) });
     }
 }
 
@@ -64,10 +58,7 @@ pub fn infer(graph: &Graph) -> Facts {
 pub(crate) fn given_facts(graph: &Graph) -> Facts {
     let mut facts = Facts::default();
     for input in &graph.inputs {
-        let fact = Fact {
-            dtype: Some(input.dtype),
-            dims: Some(input.dims.clone()),
-        };
+        let fact = Fact { dtype: Some(input.dtype), dims: Some(input.dims.clone()) };
         facts.0.insert(input.value, fact);
     }
     for (value, tensor) in graph.constants() {

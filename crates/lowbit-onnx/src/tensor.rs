@@ -90,75 +90,37 @@ pub(crate) fn read_tensor(
         expected,
     };
     if proto.segment.is_some() {
-        return Err(fail(
-            "segment",
-            "a part of a tensor".into(),
-            "a whole tensor".into(),
-        ));
+        return Err(fail("segment", "a part of a tensor".into(), "a whole tensor".into()));
     }
     let code = proto.data_type.unwrap_or_default();
     let dtype = dtype_of(code)
         .ok_or_else(|| fail("element type", type_name(code), SUPPORTED_TYPES.into()))?;
-    let dims: Option<Vec<usize>> = proto
-        .dims
-        .iter()
-        .map(|&d| usize::try_from(d).ok())
-        .collect();
-    let dims = dims.ok_or_else(|| {
-        fail(
-            "dimensions",
-            format!("{:?}", proto.dims),
-            "none negative".into(),
-        )
-    })?;
+    let dims: Option<Vec<usize>> = proto.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+    let dims = dims
+        .ok_or_else(|| fail("dimensions", format!("{:?}", proto.dims), "none negative".into()))?;
     let shape = Shape::new(dims);
-    let bytes = shape
-        .checked_len()
-        .and_then(|n| Some(n.checked_mul(dtype.bits())?.div_ceil(8)));
+    let bytes = shape.checked_len().and_then(|n| Some(n.checked_mul(dtype.bits())?.div_ceil(8)));
     let (Some(len), Some(bytes)) = (shape.checked_len(), bytes) else {
-        return Err(fail(
-            "dimensions",
-            shape.to_string(),
-            "fewer than 2^61 elements".into(),
-        ));
+        return Err(fail("dimensions", shape.to_string(), "fewer than 2^61 elements".into()));
     };
     let stored = Stored { dtype, len, bytes };
-    let buffer = stored
-        .buffer(proto, external)
-        .map_err(|wrong| match wrong {
-            Wrong::Data {
-                what,
-                found,
-                expected,
-            } => fail(what, found, expected),
-            Wrong::Io(error) => fail("external data", error.to_string(), "a readable file".into()),
-        })?;
-    Tensor::try_new(dtype, shape, buffer).map_err(|error| {
-        fail(
-            "elements",
-            error.to_string(),
-            "as many as the shape says".into(),
-        )
-    })
+    let buffer = stored.buffer(proto, external).map_err(|wrong| match wrong {
+        Wrong::Data { what, found, expected } => fail(what, found, expected),
+        Wrong::Io(error) => fail("external data", error.to_string(), "a readable file".into()),
+    })?;
+    Tensor::try_new(dtype, shape, buffer)
+        .map_err(|error| fail("elements", error.to_string(), "as many as the shape says".into()))
 }
 
 /// What is wrong with a tensor's data, before it is known which tensor it is.
 #[derive(Debug)]
 pub(crate) enum Wrong {
-    Data {
-        what: &'static str,
-        found: String,
-        expected: String,
-    },
+    Data { what: &'static str, found: String, expected: String },
     Io(std::io::Error),
 }
 
 pub(crate) fn wrong(what: &'static str, found: impl ToString, expected: impl ToString) -> Wrong {
-    Wrong::Data {
-        what,
-        found: found.to_string(),
-        expected: expected.to_string(),
-    }
+    Wrong::Data { what, found: found.to_string(), expected: expected.to_string() }
 }
 
 /// What the header of a tensor says about its data.
@@ -176,11 +138,7 @@ impl Stored {
             return self.unpack(&raw);
         }
         if !proto.external_data.is_empty() {
-            return Err(wrong(
-                "external data",
-                "entries in a tensor stored inside",
-                "none",
-            ));
+            return Err(wrong("external data", "entries in a tensor stored inside", "none"));
         }
         let typed = proto.float_data.len()
             + proto.int32_data.len()
@@ -198,10 +156,8 @@ impl Stored {
     /// Elements of `raw_data`: little-endian, narrow types packed from the lowest bits up.
     fn unpack(&self, raw: &[u8]) -> Result<Buffer, Wrong> {
         if raw.len() != self.bytes {
-            let expected = format!(
-                "{} bytes for {} elements of {}",
-                self.bytes, self.len, self.dtype
-            );
+            let expected =
+                format!("{} bytes for {} elements of {}", self.bytes, self.len, self.dtype);
             return Err(wrong("data", format!("{} bytes", raw.len()), expected));
         }
         Ok(match self.dtype {
@@ -217,11 +173,7 @@ impl Stored {
             DType::I4 | DType::I2 => {
                 let shift = 8 - self.dtype.bits();
                 // Shifting the code to the top and back spreads its sign.
-                Buffer::I8(
-                    self.codes(raw)
-                        .map(|c| (c << shift).cast_signed() >> shift)
-                        .collect(),
-                )
+                Buffer::I8(self.codes(raw).map(|c| (c << shift).cast_signed() >> shift).collect())
             }
         })
     }
@@ -244,18 +196,10 @@ impl Stored {
             _ => ("int32_data", proto.int32_data.len()),
         };
         // One packed byte per element of int32_data for the narrow types.
-        let expected = if self.dtype.bits() < 8 {
-            self.bytes
-        } else {
-            self.len
-        };
+        let expected = if self.dtype.bits() < 8 { self.bytes } else { self.len };
         if found != expected || given != found {
             let found = format!("{found} in {field}, {} elsewhere", given - found);
-            return Err(wrong(
-                "data",
-                found,
-                format!("{expected} elements in {field}"),
-            ));
+            return Err(wrong("data", found, format!("{expected} elements in {field}")));
         }
         let ints = &proto.int32_data;
         Ok(match self.dtype {
@@ -280,21 +224,13 @@ impl Stored {
 }
 
 fn words<const N: usize, T>(raw: &[u8], read: fn([u8; N]) -> T) -> Vec<T> {
-    raw.as_chunks::<N>()
-        .0
-        .iter()
-        .map(|&word| read(word))
-        .collect()
+    raw.as_chunks::<N>().0.iter().map(|&word| read(word)).collect()
 }
 
 fn narrowed<T: TryFrom<i32>>(ints: &[i32]) -> Result<Vec<T>, Wrong> {
     let all: Result<Vec<T>, _> = ints.iter().map(|&v| T::try_from(v)).collect();
     all.map_err(|_| {
-        wrong(
-            "int32_data",
-            "a value beyond the element type's range",
-            "values in range",
-        )
+        wrong("int32_data", "a value beyond the element type's range", "values in range")
     })
 }
 

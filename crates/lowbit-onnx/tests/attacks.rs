@@ -50,11 +50,7 @@ fn check(path: &Path, kind: &str, text: &str) -> Result<(), String> {
         ("fine", Ok(graph)) => return run(&graph),
         (other, Ok(_)) => return Err(format!("unknown kind {other}")),
     };
-    if error.contains(text) {
-        Ok(())
-    } else {
-        Err(format!("{error}\n    expected: {text}"))
-    }
+    if error.contains(text) { Ok(()) } else { Err(format!("{error}\n    expected: {text}")) }
 }
 
 #[test]
@@ -85,9 +81,6 @@ fn every_attack_is_listed() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let model = path.extension().is_some_and(|e| e == "onnx");
-        assert!(
-            !model || expected.contains_key(&name),
-            "{name} is not in expected.toml"
-        );
+        assert!(!model || expected.contains_key(&name), "{name} is not in expected.toml");
     }
 }

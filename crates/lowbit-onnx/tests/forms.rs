@@ -60,26 +60,12 @@ fn written(graph: &Graph, opset: i64, nodes: &str) -> Vec<u8> {
     let proto = model.graph.unwrap();
     let found: Vec<&str> = proto.node.iter().map(|n| n.op_type()).collect();
     assert_eq!(found.join(" "), nodes);
-    assert_eq!(
-        microsoft,
-        proto.node.iter().any(|n| n.domain() == "com.microsoft"),
-        "{nodes}"
-    );
+    assert_eq!(microsoft, proto.node.iter().any(|n| n.domain() == "com.microsoft"), "{nodes}");
     // Every operator of the table has a rank that is known beforehand.
-    let output = proto.output[0]
-        .r#type
-        .as_ref()
-        .unwrap()
-        .value
-        .as_ref()
-        .unwrap();
+    let output = proto.output[0].r#type.as_ref().unwrap().value.as_ref().unwrap();
     assert!(format!("{output:?}").contains("shape: Some"), "{nodes}");
     if let Some(folder) = std::env::var_os("LOWBIT_WRITE_FORMS") {
-        let name = format!(
-            "{}_{opset}_{:08x}.onnx",
-            nodes.replace(' ', "_"),
-            bytes.len()
-        );
+        let name = format!("{}_{opset}_{:08x}.onnx", nodes.replace(' ', "_"), bytes.len());
         std::fs::write(std::path::Path::new(&folder).join(name), &bytes).unwrap();
     }
     bytes
@@ -90,12 +76,7 @@ fn check(op: Op, operands: &str, opset: i64) {
     let bytes = written(&graph, opset, graph.nodes[0].op.name());
     let again = import_bytes(&bytes, None).unwrap();
     assert_eq!(again.nodes[0].op, graph.nodes[0].op);
-    assert_eq!(
-        again.dump(),
-        import_bytes(&export_bytes(&again).unwrap(), None)
-            .unwrap()
-            .dump()
-    );
+    assert_eq!(again.dump(), import_bytes(&export_bytes(&again).unwrap(), None).unwrap().dump());
 }
 
 /// An operator that ONNX says in several nodes.
@@ -136,155 +117,50 @@ fn blocking(axis: i64, block_size: usize) -> Blocking {
 }
 
 fn softmax(axis: i64, flatten: bool) -> Softmax {
-    Softmax {
-        axis,
-        log: false,
-        flatten,
-    }
+    Softmax { axis, log: false, flatten }
 }
 
 #[test]
 fn windows_and_products() {
     check(Op::Conv(CONV), "xwc", 13);
-    check(
-        Op::Conv(Conv {
-            kernel: Some([3, 3]),
-            ..CONV
-        }),
-        "xw",
-        13,
-    );
-    check(
-        Op::Conv(Conv {
-            pads: [0; 4],
-            auto_pad: AutoPad::SameLower,
-            ..CONV
-        }),
-        "xw",
-        13,
-    );
+    check(Op::Conv(Conv { kernel: Some([3, 3]), ..CONV }), "xw", 13);
+    check(Op::Conv(Conv { pads: [0; 4], auto_pad: AutoPad::SameLower, ..CONV }), "xw", 13);
     check(Op::Gemm(GEMM), "mgv", 13);
-    check(
-        Op::MaxPool(Pool2d {
-            dilations: [2, 1],
-            ..POOL
-        }),
-        "x",
-        13,
-    );
-    check(
-        Op::AveragePool(Pool2d {
-            count_include_pad: true,
-            ..POOL
-        }),
-        "x",
-        13,
-    );
-    check(
-        Op::AveragePool(Pool2d {
-            dilations: [2, 1],
-            ..POOL
-        }),
-        "x",
-        19,
-    );
-    check(
-        Op::LayerNorm(LayerNorm {
-            axis: -1,
-            epsilon: 1e-3,
-        }),
-        "mvv",
-        17,
-    );
+    check(Op::MaxPool(Pool2d { dilations: [2, 1], ..POOL }), "x", 13);
+    check(Op::AveragePool(Pool2d { count_include_pad: true, ..POOL }), "x", 13);
+    check(Op::AveragePool(Pool2d { dilations: [2, 1], ..POOL }), "x", 19);
+    check(Op::LayerNorm(LayerNorm { axis: -1, epsilon: 1e-3 }), "mvv", 17);
     check(Op::BatchNorm(BatchNorm { epsilon: 1e-3 }), "xcccc", 13);
 }
 
 #[test]
 fn activations() {
     check(Op::Unary(Unary::HardSwish), "x", 14);
-    check(
-        Op::Unary(Unary::HardSigmoid {
-            alpha: 0.1,
-            beta: 0.25,
-        }),
-        "x",
-        13,
-    );
+    check(Op::Unary(Unary::HardSigmoid { alpha: 0.1, beta: 0.25 }), "x", 13);
     check(Op::Unary(Unary::LeakyRelu { alpha: 0.3 }), "x", 13);
     check(Op::Unary(Unary::Gelu), "x", 20);
     check(Op::Unary(Unary::GeluTanh), "x", 20);
     check(Op::Clip, "xss", 13);
     check(Op::Softmax(softmax(1, false)), "x", 13);
-    check(
-        Op::Softmax(Softmax {
-            log: true,
-            ..softmax(-1, false)
-        }),
-        "x",
-        13,
-    );
+    check(Op::Softmax(Softmax { log: true, ..softmax(-1, false) }), "x", 13);
 }
 
 #[test]
 fn forms_that_came_later() {
     let reduce = |kind, noop_with_empty_axes| {
-        Op::Reduce(Reduce {
-            kind,
-            keep_dims: false,
-            noop_with_empty_axes,
-        })
+        Op::Reduce(Reduce { kind, keep_dims: false, noop_with_empty_axes })
     };
     check(reduce(ReduceKind::Mean, false), "x", 13);
     check(reduce(ReduceKind::Mean, false), "x1", 18);
     check(reduce(ReduceKind::Mean, true), "x", 18);
     check(reduce(ReduceKind::Sum, true), "x1", 13);
-    check(
-        Op::Pad(Pad {
-            mode: PadMode::Reflect,
-        }),
-        "xp",
-        13,
-    );
-    check(
-        Op::Pad(Pad {
-            mode: PadMode::Wrap,
-        }),
-        "xp",
-        19,
-    );
+    check(Op::Pad(Pad { mode: PadMode::Reflect }), "xp", 13);
+    check(Op::Pad(Pad { mode: PadMode::Wrap }), "xp", 19);
     check(Op::Reshape(Reshape { allow_zero: true }), "x1", 14);
-    check(
-        Op::Shape(ShapeOf {
-            start: 0,
-            end: None,
-        }),
-        "x",
-        13,
-    );
-    check(
-        Op::Shape(ShapeOf {
-            start: 1,
-            end: Some(-1),
-        }),
-        "x",
-        15,
-    );
-    check(
-        Op::Split(Split {
-            axis: 1,
-            outputs: 1,
-        }),
-        "x",
-        18,
-    );
-    check(
-        Op::Split(Split {
-            axis: 1,
-            outputs: 1,
-        }),
-        "m1",
-        13,
-    );
+    check(Op::Shape(ShapeOf { start: 0, end: None }), "x", 13);
+    check(Op::Shape(ShapeOf { start: 1, end: Some(-1) }), "x", 15);
+    check(Op::Split(Split { axis: 1, outputs: 1 }), "x", 18);
+    check(Op::Split(Split { axis: 1, outputs: 1 }), "m1", 13);
     check(Op::Binary(Binary::Add), "qq", 14);
     check(Op::Cast(Cast { to: DType::I8 }), "4", 21);
 }
@@ -319,11 +195,7 @@ fn operators_of_microsoft() {
     check(Op::QLinearAveragePool(POOL), "qszsz", 13);
     check(Op::QLinearSoftmax(softmax(1, true)), "qszsz", 13);
     check(Op::QLinearSoftmax(softmax(-1, false)), "qszsz", 13);
-    written(
-        &graph(Op::QLinearUnary(Unary::Sigmoid), "qszsz"),
-        13,
-        "QLinearSigmoid",
-    );
+    written(&graph(Op::QLinearUnary(Unary::Sigmoid), "qszsz"), 13, "QLinearSigmoid");
     written(
         &graph(Op::QLinearUnary(Unary::LeakyRelu { alpha: 0.1 }), "qszsz"),
         13,
@@ -335,49 +207,17 @@ fn operators_of_microsoft() {
 fn what_onnx_says_in_several_nodes() {
     let relu = Activation::Relu;
     let relu6 = Activation::Clip { min: 0.0, max: 6.0 };
-    check_split(
-        Op::Conv(Conv {
-            activation: relu,
-            ..CONV
-        }),
-        "xwc",
-        "Conv Relu",
-    );
-    check_split(
-        Op::Conv(Conv {
-            activation: relu6,
-            ..CONV
-        }),
-        "xw",
-        "Conv Clip",
-    );
-    check_split(
-        Op::Gemm(Gemm {
-            activation: relu,
-            ..GEMM
-        }),
-        "mg",
-        "Gemm Relu",
-    );
+    check_split(Op::Conv(Conv { activation: relu, ..CONV }), "xwc", "Conv Relu");
+    check_split(Op::Conv(Conv { activation: relu6, ..CONV }), "xw", "Conv Clip");
+    check_split(Op::Gemm(Gemm { activation: relu, ..GEMM }), "mg", "Gemm Relu");
     check_split(Op::Unary(Unary::Silu), "x", "Sigmoid Mul");
-    check_split(
-        Op::Softmax(softmax(1, true)),
-        "x",
-        "Shape Flatten Softmax Reshape",
-    );
+    check_split(Op::Softmax(softmax(1, true)), "x", "Shape Flatten Softmax Reshape");
 }
 
 #[test]
 fn an_infinite_limit_is_left_out() {
-    let activation = Activation::Clip {
-        min: f32::NEG_INFINITY,
-        max: 6.0,
-    };
-    let bytes = written(
-        &graph(Op::Conv(Conv { activation, ..CONV }), "xw"),
-        13,
-        "Conv Clip",
-    );
+    let activation = Activation::Clip { min: f32::NEG_INFINITY, max: 6.0 };
+    let bytes = written(&graph(Op::Conv(Conv { activation, ..CONV }), "xw"), 13, "Conv Clip");
     let clip = &import_bytes(&bytes, None).unwrap().nodes[1];
     assert!(clip.input(1).is_none() && clip.input(2).is_some());
 }
@@ -389,21 +229,10 @@ fn what_onnx_cannot_say_is_refused() {
         assert!(error.contains(message), "{error}");
     };
     let activation = Activation::Relu;
+    refused(Op::QLinearConv(Conv { activation, ..CONV }), "qszWsZsz", "activation on export");
+    refused(Op::QLinearUnary(Unary::Exp), "qszsz", "supported: Sigmoid, LeakyRelu");
     refused(
-        Op::QLinearConv(Conv { activation, ..CONV }),
-        "qszWsZsz",
-        "activation on export",
-    );
-    refused(
-        Op::QLinearUnary(Unary::Exp),
-        "qszsz",
-        "supported: Sigmoid, LeakyRelu",
-    );
-    refused(
-        Op::QLinearAveragePool(Pool2d {
-            dilations: [2, 2],
-            ..POOL
-        }),
+        Op::QLinearAveragePool(Pool2d { dilations: [2, 2], ..POOL }),
         "qszsz",
         "dilations on export",
     );
@@ -419,10 +248,6 @@ fn a_failed_export_leaves_no_file() {
     let before = std::fs::read(&path).unwrap();
     assert!(lowbit_onnx::export(&graph(Op::QLinearUnary(Unary::Exp), "qszsz"), &path).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before, "the old file stays");
-    assert_eq!(
-        std::fs::read_dir(&folder).unwrap().count(),
-        1,
-        "nothing half-written"
-    );
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing half-written");
     std::fs::remove_dir_all(&folder).unwrap();
 }

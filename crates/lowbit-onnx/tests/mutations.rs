@@ -18,9 +18,7 @@ const LIMIT: usize = 1 << 14;
 fn files() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folders = ["fuzz/corpus/import", "attacks/models"];
-    let entries = folders
-        .iter()
-        .flat_map(|f| fs::read_dir(root.join(f)).unwrap());
+    let entries = folders.iter().flat_map(|f| fs::read_dir(root.join(f)).unwrap());
     let mut files: Vec<_> = entries.map(|e| e.unwrap().path()).collect();
     files.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
     files.sort();
@@ -83,15 +81,11 @@ fn exercise(bytes: &[u8]) {
 
 #[test]
 fn the_seeds_are_models_that_run() {
-    for path in files()
-        .iter()
-        .filter(|p| p.components().any(|c| c.as_os_str() == "corpus"))
-    {
+    for path in files().iter().filter(|p| p.components().any(|c| c.as_os_str() == "corpus")) {
         let graph = import_bytes(&fs::read(path).unwrap(), None);
         let graph = graph.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let ran = Session::new(&graph)
-            .unwrap()
-            .run(&feeds(&graph).unwrap(), &mut Workspace::serial());
+        let ran =
+            Session::new(&graph).unwrap().run(&feeds(&graph).unwrap(), &mut Workspace::serial());
         ran.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 }
@@ -104,11 +98,7 @@ fn no_file_makes_the_importer_panic() {
     for path in files() {
         let seed = fs::read(&path).unwrap();
         for round in 0..=MUTATIONS {
-            let bytes = if round == 0 {
-                seed.clone()
-            } else {
-                mutate(&seed, &mut rng)
-            };
+            let bytes = if round == 0 { seed.clone() } else { mutate(&seed, &mut rng) };
             ran += 1;
             if catch_unwind(AssertUnwindSafe(|| exercise(&bytes))).is_err() {
                 broken.push(format!("{} round {round}", path.display()));
@@ -116,9 +106,5 @@ fn no_file_makes_the_importer_panic() {
         }
     }
     assert!(ran >= 2000, "{ran} files are too few");
-    assert!(
-        broken.is_empty(),
-        "{} of {ran} panic: {broken:#?}",
-        broken.len()
-    );
+    assert!(broken.is_empty(), "{} of {ran} panic: {broken:#?}", broken.len());
 }

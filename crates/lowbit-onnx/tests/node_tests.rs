@@ -68,9 +68,7 @@ fn run(folder: &Path, model: &[u8]) -> Result<(), String> {
     let session = Session::new(&graph).map_err(|e| e.to_string())?;
     let data = folder.join("test_data_set_0");
     let inputs = tensors(&data, "input")?;
-    let found = session
-        .run(&inputs, &mut Workspace::serial())
-        .map_err(|e| e.to_string())?;
+    let found = session.run(&inputs, &mut Workspace::serial()).map_err(|e| e.to_string())?;
     same_when_written(&graph, &inputs, &found)?;
     let expected = tensors(&data, "output")?;
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -83,9 +81,7 @@ fn run(folder: &Path, model: &[u8]) -> Result<(), String> {
 fn same_when_written(graph: &Graph, inputs: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
     let again = export_bytes(graph).and_then(|bytes| import_bytes(&bytes, None));
     let session = Session::new(&again.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-    let found = session
-        .run(inputs, &mut Workspace::serial())
-        .map_err(|e| e.to_string())?;
+    let found = session.run(inputs, &mut Workspace::serial()).map_err(|e| e.to_string())?;
     // As text, in which a NaN equals itself.
     if format!("{found:?}") == format!("{expected:?}") {
         return Ok(());
@@ -104,11 +100,7 @@ fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, String> {
 fn compare(found: &Tensor, expected: &Tensor) -> Result<(), String> {
     if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
         let show = |t: &Tensor| format!("{}{}", t.dtype(), t.shape());
-        return Err(format!(
-            "wrong result {}, expected {}",
-            show(found),
-            show(expected)
-        ));
+        return Err(format!("wrong result {}, expected {}", show(found), show(expected)));
     }
     let exact = expected.dtype() != DType::F32;
     let differ = |(a, b): (&f64, &f64)| {
@@ -119,10 +111,7 @@ fn compare(found: &Tensor, expected: &Tensor) -> Result<(), String> {
     let (found, expected) = (found.to_f64(), expected.to_f64());
     match found.iter().zip(&expected).position(differ) {
         None => Ok(()),
-        Some(i) => Err(format!(
-            "wrong result {} at {i}, expected {}",
-            found[i], expected[i]
-        )),
+        Some(i) => Err(format!("wrong result {} at {i}, expected {}", found[i], expected[i])),
     }
 }
 
@@ -138,10 +127,7 @@ fn every_node_test_passes_or_is_refused_for_a_known_reason() {
     for (name, model) in &rows {
         let ran = catch_unwind(AssertUnwindSafe(|| run(&folder.join(name), model)));
         let ran = ran.unwrap_or_else(|_| Err("panicked".into()));
-        let reason = REFUSED
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, reason)| *reason);
+        let reason = REFUSED.iter().find(|(n, _)| n == name).map(|(_, reason)| *reason);
         match (ran, reason) {
             (Ok(()), None) => passed += 1,
             (Err(error), Some(reason)) if error.contains(reason) => refused += 1,
@@ -165,21 +151,9 @@ fn every_node_test_passes_or_is_refused_for_a_known_reason() {
         }
     }
     println!("onnx node tests: {first_alone} of several outputs pass with the first alone");
-    println!(
-        "onnx node tests: {passed} pass, {refused} refused, of {}",
-        rows.len()
-    );
-    assert!(
-        wrong.is_empty(),
-        "{} of {} are wrong:\n{}",
-        wrong.len(),
-        rows.len(),
-        wrong.join("\n")
-    );
+    println!("onnx node tests: {passed} pass, {refused} refused, of {}", rows.len());
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
     let known: HashSet<_> = rows.iter().map(|(name, _)| name.as_str()).collect();
-    let stale: Vec<_> = REFUSED
-        .iter()
-        .filter(|(name, _)| !known.contains(name))
-        .collect();
+    let stale: Vec<_> = REFUSED.iter().filter(|(name, _)| !known.contains(name)).collect();
     assert!(stale.is_empty(), "no such tests: {stale:?}");
 }

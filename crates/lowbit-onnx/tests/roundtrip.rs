@@ -43,12 +43,7 @@ fn normal(graph: &Graph) -> Normal {
     let names = |values: &[Option<_>]| values.iter().map(|v| v.map(name)).collect();
     let input = |i: &lowbit_graph::Input| format!("{} {} {:?}", name(i.value), i.dtype, i.dims);
     let node = |n: &lowbit_graph::Node| {
-        (
-            n.name.clone(),
-            n.op.clone(),
-            names(&n.inputs),
-            names(&n.outputs),
-        )
+        (n.name.clone(), n.op.clone(), names(&n.inputs), names(&n.outputs))
     };
     Normal {
         name: graph.name.clone(),
@@ -56,10 +51,7 @@ fn normal(graph: &Graph) -> Normal {
         inputs: graph.inputs.iter().map(input).collect(),
         outputs: graph.outputs.iter().map(|&v| name(v)).collect(),
         nodes: graph.nodes.iter().map(node).collect(),
-        constants: graph
-            .constants()
-            .map(|(v, t)| (name(v), t.as_ref().clone()))
-            .collect(),
+        constants: graph.constants().map(|(v, t)| (name(v), t.as_ref().clone())).collect(),
     }
 }
 
@@ -67,14 +59,8 @@ fn check(bytes: &[u8], what: &str) {
     let graph = import_bytes(bytes, None).unwrap();
     let written = export_bytes(&graph).unwrap();
     let again = import_bytes(&written, None).unwrap();
-    assert!(
-        normal(&graph) == normal(&again),
-        "{what} changes on the way out and in"
-    );
-    assert!(
-        export_bytes(&again).unwrap() == written,
-        "{what} gives other bytes the second time"
-    );
+    assert!(normal(&graph) == normal(&again), "{what} changes on the way out and in");
+    assert!(export_bytes(&again).unwrap() == written, "{what} gives other bytes the second time");
 }
 
 #[test]

@@ -17,9 +17,7 @@ impl Shape {
     /// Number of elements; `None` when it overflows.
     #[must_use]
     pub fn checked_len(&self) -> Option<usize> {
-        self.0
-            .iter()
-            .try_fold(1usize, |product, &d| product.checked_mul(d))
+        self.0.iter().try_fold(1usize, |product, &d| product.checked_mul(d))
     }
 
     /// Number of elements.
@@ -28,8 +26,7 @@ impl Shape {
     /// When the product overflows: shapes from files are checked with [`Shape::checked_len`] first.
     #[must_use]
     pub fn numel(&self) -> usize {
-        self.checked_len()
-            .expect("shape was checked when it was made")
+        self.checked_len().expect("shape was checked when it was made")
     }
 
     /// Elements between neighbours along each axis, row-major.

@@ -43,16 +43,8 @@ impl Tensor {
     #[must_use]
     pub fn new<T: Element>(shape: impl Into<Shape>, values: Vec<T>) -> Self {
         let shape = shape.into();
-        assert_eq!(
-            shape.numel(),
-            values.len(),
-            "elements of a tensor of shape {shape}"
-        );
-        Tensor {
-            dtype: T::DTYPE,
-            shape,
-            buffer: T::into_buffer(values),
-        }
+        assert_eq!(shape.numel(), values.len(), "elements of a tensor of shape {shape}");
+        Tensor { dtype: T::DTYPE, shape, buffer: T::into_buffer(values) }
     }
 
     /// A tensor of `dtype` over `buffer`, both of which may come from a file.
@@ -76,16 +68,9 @@ impl Tensor {
             Some(_) => {}
         }
         if !buffer.holds(dtype) {
-            return Err(TensorError::Type {
-                found: buffer.dtype(),
-                expected: dtype,
-            });
+            return Err(TensorError::Type { found: buffer.dtype(), expected: dtype });
         }
-        Ok(Tensor {
-            dtype,
-            shape,
-            buffer,
-        })
+        Ok(Tensor { dtype, shape, buffer })
     }
 
     /// A tensor without axes.
@@ -161,10 +146,7 @@ impl Tensor {
     /// # Errors
     /// `Type` when they are of another type.
     pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
-        T::of(&self.buffer).ok_or(TensorError::Type {
-            found: self.dtype,
-            expected: T::DTYPE,
-        })
+        T::of(&self.buffer).ok_or(TensorError::Type { found: self.dtype, expected: T::DTYPE })
     }
 
     /// The elements as `T`, for writing.
@@ -175,10 +157,7 @@ impl Tensor {
         let found = self.dtype;
         T::of_mut(&mut self.buffer)
             .map(Vec::as_mut_slice)
-            .ok_or(TensorError::Type {
-                found,
-                expected: T::DTYPE,
-            })
+            .ok_or(TensorError::Type { found, expected: T::DTYPE })
     }
 
     /// The float elements.
@@ -187,8 +166,7 @@ impl Tensor {
     /// When the tensor is not float32: for values whose type was checked.
     #[must_use]
     pub fn f32s(&self) -> &[f32] {
-        self.as_slice()
-            .expect("the caller checked that this is float32")
+        self.as_slice().expect("the caller checked that this is float32")
     }
 
     /// Every element as f64, whatever the type.

@@ -93,7 +93,8 @@ pub fn inspect(model: &Model, target: Target) -> Result<Inspection, Error> {
             fix: verdict.fix,
         });
     }
-    let output = graph.outputs.first().and_then(|&v| traced.shape(v)).map_or(vec![], |s| s.to_vec());
+    let output =
+        graph.outputs.first().and_then(|&v| traced.shape(v)).map_or(vec![], |s| s.to_vec());
     Ok(Inspection {
         parameters: nodes.iter().map(|n| n.parameters).sum(),
         macs: nodes.iter().map(|n| n.macs).sum(),
@@ -149,8 +150,17 @@ impl Verdict {
 
 /// Data movement that onnxruntime 1.31 does on codes when scale and zero point stay the same.
 const ORT_MOVES_CODES: &[&str] = &[
-    "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split",
-    "Expand", "Identity",
+    "MaxPool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Gather",
+    "Split",
+    "Expand",
+    "Identity",
 ];
 
 /// What to do about a reason: (operator, start of the reason, advice); an empty operator is any.
@@ -161,7 +171,11 @@ const FIXES: &[(&str, &str, &str)] = &[
     ("", "the bias scale", "set the bias scale to input scale x weight scale"),
     ("", "the bias is", "store the bias as int32 at input scale x weight scale"),
     ("", "its result", "put a QuantizeLinear, and nothing else, behind its result"),
-    ("", "its input and its result have different", "give both sides the same scale and zero point"),
+    (
+        "",
+        "its input and its result have different",
+        "give both sides the same scale and zero point",
+    ),
     ("", "operands of", "use uint8 (or int8) for all activations"),
     ("", "the weight's scales", "let the scales run along the output channels"),
     ("HardSwish", "", "use Relu or Clip(0, 6), which have one, or run it with lowbit"),
@@ -174,9 +188,8 @@ const FIXES: &[(&str, &str, &str)] = &[
 ];
 
 fn fix(op: &str, reason: &str) -> Option<&'static str> {
-    let fits = |row: &&(&str, &str, &str)| {
-        (row.0.is_empty() || row.0 == op) && reason.starts_with(row.1)
-    };
+    let fits =
+        |row: &&(&str, &str, &str)| (row.0.is_empty() || row.0 == op) && reason.starts_with(row.1);
     FIXES.iter().find(fits).map(|row| row.2)
 }
 

@@ -115,9 +115,7 @@ impl Model {
         } else {
             (canonical, None)
         };
-        Ok(Model {
-            input_shape,
-            path, imported, graph, placements, notes, size_bytes })
+        Ok(Model { input_shape, path, imported, graph, placements, notes, size_bytes })
     }
 
     /// Whether the model holds quantized operators.
@@ -142,7 +140,10 @@ impl Model {
 
 fn is_quantized(op: &Op) -> bool {
     let name = op.name();
-    name.contains("quantize") || name.contains("Quantize") || name.starts_with('Q') || name.ends_with("Integer")
+    name.contains("quantize")
+        || name.contains("Quantize")
+        || name.starts_with('Q')
+        || name.ends_with("Integer")
 }
 
 /// One gray image, from which passes learn shapes.

@@ -44,11 +44,7 @@ impl Accuracy {
         }
         let (top1, top5) = (count(|o| o.correct1), count(|o| o.correct5));
         let percent = |hits: usize| 100.0 * hits as f64 / labelled as f64;
-        Some(Accuracy {
-            top1: percent(top1),
-            top5: percent(top5),
-            ci95: wilson(top1, labelled),
-        })
+        Some(Accuracy { top1: percent(top1), top5: percent(top5), ci95: wilson(top1, labelled) })
     }
 }
 

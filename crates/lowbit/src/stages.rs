@@ -5,8 +5,8 @@ use std::path::Path;
 use lowbit_graph::Graph;
 use lowbit_graph::passes::{Placement, lower_qdq, trace};
 use lowbit_ptq::{
-    Calibration, LayerError, Plan, Progress, QuantizedGraph, Rounding, Samples, calibrate, layer_errors,
-    quantize,
+    Calibration, LayerError, Plan, Progress, QuantizedGraph, Rounding, Samples, calibrate,
+    layer_errors, quantize,
 };
 
 use lowbit_tensor::Tensor;
@@ -87,10 +87,8 @@ impl Calibrated {
     /// `Ptq` when a weight or range is not finite.
     pub fn quantize(self, images: &Images, progress: Progress<'_>) -> Result<Quantized, Error> {
         let graph = &self.float.model.graph;
-        let rounding = Rounding {
-            weights: self.recipe.weights,
-            bias_correction: self.recipe.bias_correction,
-        };
+        let rounding =
+            Rounding { weights: self.recipe.weights, bias_correction: self.recipe.bias_correction };
         let quantized = quantize(graph, &self.plan, &self.calibration, rounding)?;
         let (integer, placements) = lower_qdq(&quantized.graph)?;
         let _ = (images, progress);
@@ -147,8 +145,10 @@ impl Quantized {
     pub fn to_onnx(&self, notes: &Notes) -> Result<Vec<u8>, Error> {
         let mut graph = self.quantized.graph.clone();
         notes.write(&mut graph);
-        lowbit_onnx::export_bytes(&graph)
-            .map_err(|source| Error::Model { path: self.float.model.path.clone(), source: Box::new(source) })
+        lowbit_onnx::export_bytes(&graph).map_err(|source| Error::Model {
+            path: self.float.model.path.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// Writes the ONNX file whole or not at all.

@@ -22,11 +22,6 @@ Examples:
 /// Prints them.
 pub(crate) fn run(args: &CompletionsArgs) {
     let mut script = vec![];
-    clap_complete::generate(
-        args.shell,
-        &mut crate::Cli::command(),
-        "lowbit",
-        &mut script,
-    );
+    clap_complete::generate(args.shell, &mut crate::Cli::command(), "lowbit", &mut script);
     terminal::write_stdout(&String::from_utf8_lossy(&script));
 }

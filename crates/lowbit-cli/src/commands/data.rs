@@ -90,11 +90,7 @@ fn info(path: &Path) -> anyhow::Result<()> {
     let facts = dataset.describe();
     let mut rows = vec![vec!["kind".to_owned(), facts.kind.to_string()]];
     for (split, len) in &facts.splits {
-        let name = if *split == lowbit::Split::All {
-            "images".into()
-        } else {
-            split.to_string()
-        };
+        let name = if *split == lowbit::Split::All { "images".into() } else { split.to_string() };
         rows.push(vec![name, format!("{} images", count(*len as u64))]);
     }
     match facts.class_count {
@@ -102,18 +98,12 @@ fn info(path: &Path) -> anyhow::Result<()> {
             rows.push(vec!["classes".into(), classes.to_string()]);
         }
         Some(classes) => {
-            rows.push(vec![
-                "classes".into(),
-                format!("{classes} or more (highest label + 1)"),
-            ]);
+            rows.push(vec!["classes".into(), format!("{classes} or more (highest label + 1)")]);
         }
         None => rows.push(vec!["labels".into(), "none".into()]),
     }
     if let Some(image) = facts.image {
-        let size = format!(
-            "{}x{}, {} channels",
-            image.width, image.height, image.channels
-        );
+        let size = format!("{}x{}, {} channels", image.width, image.height, image.channels);
         rows.push(vec!["image".into(), size]);
     }
     let terminal = Terminal::for_results(None);
@@ -128,12 +118,8 @@ fn class_lines(dataset: &Dataset) -> String {
     let Some(classes) = dataset.classes() else {
         return String::new();
     };
-    let shown: Vec<String> = classes
-        .iter()
-        .take(SHOWN)
-        .enumerate()
-        .map(|(i, name)| format!("{i} {name}"))
-        .collect();
+    let shown: Vec<String> =
+        classes.iter().take(SHOWN).enumerate().map(|(i, name)| format!("{i} {name}")).collect();
     let rest = if classes.len() > SHOWN { ", …" } else { "" };
     format!("  names    {}{rest}\n", shown.join(", "))
 }

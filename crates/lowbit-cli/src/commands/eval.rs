@@ -87,9 +87,7 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     let dataset = Dataset::open(&args.data)?;
     let all = dataset.evaluation();
-    let subset = args
-        .images
-        .map_or_else(|| all.clone(), |n| all.spread(n as usize));
+    let subset = args.images.map_or_else(|| all.clone(), |n| all.spread(n as usize));
     let models = open_all(&terminal, args, &subset)?;
     let stage = Stage::start(&terminal, "evaluate", subset.len());
     let outcomes = evaluate_all(&models, &subset, &stage)?;
@@ -102,21 +100,11 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     let mut scores = scores.into_iter();
     let score = scores.next().context("a model was opened")?;
-    let compare = scores
-        .next()
-        .map(|other| comparison(other, &outcomes))
-        .transpose()?;
-    let report = Report {
-        score,
-        data: dataset.name().into(),
-        images: subset.len(),
-        compare,
-        seconds,
-    };
+    let compare = scores.next().map(|other| comparison(other, &outcomes)).transpose()?;
+    let report =
+        Report { score, data: dataset.name().into(), images: subset.len(), compare, seconds };
     terminal.print(&text(&terminal, &report));
-    args.json
-        .as_ref()
-        .map_or(Ok(()), |to| output::write_json(to, &report))
+    args.json.as_ref().map_or(Ok(()), |to| output::write_json(to, &report))
 }
 
 /// Opens the model, and the other if there is one. A model without notes takes the other's.
@@ -124,25 +112,12 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
     let shape_of = |preprocess: &Preprocess| subset.output_shape(preprocess);
     let labels = Some(subset.dataset());
     let open_with = |path: &Path, related: Option<&Preprocess>| {
-        let given = Given {
-            shape_of: &shape_of,
-            labels,
-            related,
-        };
-        open(
-            &ModelSource::File(path.to_path_buf()),
-            &args.preprocess,
-            given,
-        )
+        let given = Given { shape_of: &shape_of, labels, related };
+        open(&ModelSource::File(path.to_path_buf()), &args.preprocess, given)
     };
     let own_notes = |opened: &Opened| opened.model.notes.preprocess.clone();
-    let other = args
-        .compare
-        .as_ref()
-        .map(|path| (path, open_with(path, None)));
-    let notes = other
-        .as_ref()
-        .and_then(|(_, other)| own_notes(other.as_ref().ok()?));
+    let other = args.compare.as_ref().map(|path| (path, open_with(path, None)));
+    let notes = other.as_ref().and_then(|(_, other)| own_notes(other.as_ref().ok()?));
     let mut models = vec![open_with(&args.model, notes.as_ref())?];
     match other {
         None => {}
@@ -154,9 +129,7 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
         if opened.assumed {
             terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
         } else if own_notes(opened).is_none() && !args.preprocess.says_values() {
-            terminal.note(format_args!(
-                "{path} is preprocessed as the other model says"
-            ));
+            terminal.note(format_args!("{path} is preprocessed as the other model says"));
         }
     }
     Ok(models)
@@ -171,21 +144,14 @@ fn evaluate_all(
     let runner = |opened: &Opened| anyhow::Ok(Runner::new(&opened.model.graph)?);
     let runners: Vec<Runner> = models.iter().map(runner).collect::<anyhow::Result<_>>()?;
     let images = |opened: &Opened| Images::new(subset.clone(), &opened.preprocess);
-    if models
-        .iter()
-        .all(|opened| opened.preprocess == models[0].preprocess)
-    {
+    if models.iter().all(|opened| opened.preprocess == models[0].preprocess) {
         let runners: Vec<&Runner> = runners.iter().collect();
-        return Ok(lowbit::evaluate(&runners, &images(&models[0]), &|n| {
-            stage.advance(n)
-        })?);
+        return Ok(lowbit::evaluate(&runners, &images(&models[0]), &|n| stage.advance(n))?);
     }
     stage.lengthen(subset.len() * models.len());
     let mut outcomes = vec![];
     for (opened, runner) in models.iter().zip(&runners) {
-        outcomes.extend(lowbit::evaluate(&[runner], &images(opened), &|n| {
-            stage.advance(n)
-        })?);
+        outcomes.extend(lowbit::evaluate(&[runner], &images(opened), &|n| stage.advance(n))?);
     }
     Ok(outcomes)
 }
@@ -204,19 +170,12 @@ fn score(opened: &Opened, accuracy: Accuracy) -> ModelScore {
 fn comparison(score: ModelScore, outcomes: &[Vec<Outcome>]) -> anyhow::Result<Comparison> {
     let evaluation = Evaluation::of(&outcomes[1], &outcomes[0]);
     let drop = evaluation.drop.context("no image has a label")?;
-    Ok(Comparison {
-        score,
-        drop,
-        agreement: evaluation.agreement,
-    })
+    Ok(Comparison { score, drop, agreement: evaluation.agreement })
 }
 
 /// The last part of a path.
 pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn text(terminal: &Terminal, report: &Report) -> String {
@@ -236,12 +195,7 @@ fn text(terminal: &Terminal, report: &Report) -> String {
             format!("{:.2} to {:.2}", accuracy.ci95[0], accuracy.ci95[1]),
             format!("{:.2} %", accuracy.top5),
             prefixed(score.size_bytes, "B"),
-            if score.quantized {
-                "quantized"
-            } else {
-                "float"
-            }
-            .to_owned(),
+            if score.quantized { "quantized" } else { "float" }.to_owned(),
         ]
     };
     let others = report.compare.iter().map(|compare| row(&compare.score));
@@ -259,8 +213,5 @@ fn text(terminal: &Terminal, report: &Report) -> String {
         );
     }
     let images = count(report.images as u64);
-    text + &format!(
-        "\n  {images} images of {} in {:.1} s\n",
-        report.data, report.seconds
-    )
+    text + &format!("\n  {images} images of {} in {:.1} s\n", report.data, report.seconds)
 }

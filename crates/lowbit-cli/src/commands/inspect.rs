@@ -48,13 +48,9 @@ struct Dims(InputShape);
 
 fn parse_shape(text: &str) -> Result<Dims, String> {
     let sizes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
-    let sizes = sizes
-        .ok()
-        .and_then(|sizes| InputShape::try_from(sizes).ok());
+    let sizes = sizes.ok().and_then(|sizes| InputShape::try_from(sizes).ok());
     let sizes = sizes.filter(|sizes| sizes.iter().all(|&size| size > 0));
-    sizes
-        .map(Dims)
-        .ok_or_else(|| "expected three sizes, as in 3x224x224".to_owned())
+    sizes.map(Dims).ok_or_else(|| "expected three sizes, as in 3x224x224".to_owned())
 }
 
 /// Prints the inspection.
@@ -65,14 +61,12 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let terminal = Terminal::for_results(args.json.as_ref());
     let shape = args.input.map(|dims| dims.0);
     let model = Model::load(&args.model, shape).map_err(|error| match error {
-        lowbit::Error::NotAClassifier {
-            what: "input shape",
-            found,
-            ..
-        } => anyhow::Error::new(Usage(format!(
-            "{} has {found}: say the size of an image with --input, as in --input 3x224x224",
-            args.model.display()
-        ))),
+        lowbit::Error::NotAClassifier { what: "input shape", found, .. } => {
+            anyhow::Error::new(Usage(format!(
+                "{} has {found}: say the size of an image with --input, as in --input 3x224x224",
+                args.model.display()
+            )))
+        }
         error => error.into(),
     })?;
     let target = match args.target {
@@ -81,17 +75,11 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     };
     let inspection = lowbit::inspect(&model, target)?;
     terminal.print(&report(&terminal, args, &inspection));
-    args.json
-        .as_ref()
-        .map_or(Ok(()), |to| output::write_json(to, &inspection))
+    args.json.as_ref().map_or(Ok(()), |to| output::write_json(to, &inspection))
 }
 
 fn report(terminal: &Terminal, args: &InspectArgs, inspection: &Inspection) -> String {
-    let kind = if inspection.quantized {
-        "quantized"
-    } else {
-        "float"
-    };
+    let kind = if inspection.quantized { "quantized" } else { "float" };
     let mut text = format!(
         "{} ({kind}, {}): {} in, {} out\n\n",
         terminal.paint(Style::Bold, &args.model.display().to_string()),
@@ -108,11 +96,8 @@ fn report(terminal: &Terminal, args: &InspectArgs, inspection: &Inspection) -> S
         ("weights", Align::Right),
         ("runs as", Align::Left),
     ];
-    let rows: Vec<Vec<String>> = inspection
-        .nodes
-        .iter()
-        .map(|node| node_row(terminal, node))
-        .collect();
+    let rows: Vec<Vec<String>> =
+        inspection.nodes.iter().map(|node| node_row(terminal, node)).collect();
     text += &render(&head, &rows);
     text += &format!(
         "\n  {} parameters, {} multiply-accumulates per image\n",
@@ -127,24 +112,14 @@ fn report(terminal: &Terminal, args: &InspectArgs, inspection: &Inspection) -> S
 
 fn node_row(terminal: &Terminal, node: &NodeReport) -> Vec<String> {
     let number = |n: u64| if n == 0 { String::new() } else { count(n) };
-    let style = if node.integer {
-        Style::Green
-    } else {
-        Style::Dim
-    };
+    let style = if node.integer { Style::Green } else { Style::Dim };
     vec![
         node.name.clone(),
         node.op.clone(),
         dims(&node.shape),
         number(node.parameters),
-        if node.macs == 0 {
-            String::new()
-        } else {
-            prefixed(node.macs, "")
-        },
-        node.bits_w
-            .map(|bits| format!("{bits} bits"))
-            .unwrap_or_default(),
+        if node.macs == 0 { String::new() } else { prefixed(node.macs, "") },
+        node.bits_w.map(|bits| format!("{bits} bits")).unwrap_or_default(),
         terminal.paint(style, &node.runs_as),
     ]
 }
@@ -155,20 +130,13 @@ fn fallbacks(terminal: &Terminal, target: TargetName, inspection: &Inspection) -
         TargetName::Lowbit => "lowbit",
         TargetName::Ort => "onnxruntime",
     };
-    let float: Vec<&NodeReport> = inspection
-        .nodes
-        .iter()
-        .filter(|node| !node.integer)
-        .collect();
+    let float: Vec<&NodeReport> = inspection.nodes.iter().filter(|node| !node.integer).collect();
     let total = inspection.nodes.len();
     if float.is_empty() {
         let text = format!("all {total} nodes run as integers in {place}");
         return format!("\n  {}\n", terminal.paint(Style::Green, &text));
     }
-    let mut text = format!(
-        "\n  {} of {total} nodes run in float in {place}:\n",
-        float.len()
-    );
+    let mut text = format!("\n  {} of {total} nodes run in float in {place}:\n", float.len());
     for group in alike(&float) {
         let node = group[0];
         let more = match group.len() {
@@ -200,9 +168,5 @@ fn alike<'a>(nodes: &[&'a NodeReport]) -> Vec<Vec<&'a NodeReport>> {
 }
 
 fn dims(shape: &[usize]) -> String {
-    shape
-        .iter()
-        .map(usize::to_string)
-        .collect::<Vec<_>>()
-        .join("x")
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }

@@ -81,10 +81,7 @@ enum Format {
 
 fn parse_points(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end();
-    let points = number
-        .parse()
-        .ok()
-        .filter(|points: &f64| (0.0..=100.0).contains(points));
+    let points = number.parse().ok().filter(|points: &f64| (0.0..=100.0).contains(points));
     points.ok_or_else(|| "expected points of 0 to 100, as in 1% or 0.5".to_owned())
 }
 
@@ -98,10 +95,7 @@ struct Found {
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
     args.general.apply()?;
     let terminal = Terminal::new(&args.general, args.json.as_ref());
-    let source = args
-        .model
-        .clone()
-        .map_or(ModelSource::Embedded, ModelSource::File);
+    let source = args.model.clone().map_or(ModelSource::Embedded, ModelSource::File);
     let target = target(args, &source)?;
     let chosen = images::choose(&terminal, &args.images, &source)?;
     check_labels(args, &terminal, &chosen)?;
@@ -134,11 +128,7 @@ fn target(args: &QuantizeArgs, source: &ModelSource) -> anyhow::Result<PathBuf> 
     output::check(&target)?;
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(&target, source.path()) && *source != ModelSource::Embedded {
-        return Err(Usage(format!(
-            "{} would overwrite the float model",
-            target.display()
-        ))
-        .into());
+        return Err(Usage(format!("{} would overwrite the float model", target.display())).into());
     }
     if let Some(json) = args.json.as_ref().and_then(Destination::file) {
         output::check(json)?;
@@ -168,15 +158,7 @@ fn open_for(
     let labels = chosen.evaluation.as_ref().map(Subset::dataset);
     let labels = labels.filter(|dataset| dataset.labelled());
     let shape_of = |preprocess: &Preprocess| chosen.calibration.output_shape(preprocess);
-    open(
-        source,
-        args,
-        Given {
-            shape_of: &shape_of,
-            labels,
-            related: None,
-        },
-    )
+    open(source, args, Given { shape_of: &shape_of, labels, related: None })
 }
 
 /// Says what cannot be measured without labels.
@@ -202,11 +184,7 @@ fn check_labels(args: &QuantizeArgs, terminal: &Terminal, chosen: &Chosen) -> an
 /// What the quantized file remembers.
 fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Result<Notes> {
     let classes = opened.classes;
-    let data = chosen
-        .evaluation
-        .as_ref()
-        .unwrap_or(&chosen.calibration)
-        .dataset();
+    let data = chosen.evaluation.as_ref().unwrap_or(&chosen.calibration).dataset();
     let names = match &args.classes {
         Some(path) => {
             let names = read_classes(path)?;
@@ -252,14 +230,7 @@ fn quantize(
     let stage = Stage::start(terminal, "quantize", images.len());
     let quantized = calibrated.quantize(&images, &|n| stage.advance(n))?;
     let quantize = stage.finish().as_secs_f64();
-    Ok((
-        quantized,
-        Seconds {
-            calibrate,
-            quantize,
-            evaluate: 0.0,
-        },
-    ))
+    Ok((quantized, Seconds { calibrate, quantize, evaluate: 0.0 }))
 }
 
 /// Images that the errors of layers are measured on: means over whole feature maps need few.
@@ -293,30 +264,16 @@ fn evaluate(
         settings: *quantized.recipe(),
         seed: 0,
         calibration_images: chosen.calibration.len(),
-        images: evaluation
-            .as_ref()
-            .map_or(0, |evaluation| evaluation.images),
-        float: evaluation
-            .as_ref()
-            .and_then(|evaluation| evaluation.float.clone()),
-        quantized: evaluation
-            .as_ref()
-            .and_then(|evaluation| evaluation.quantized.clone()),
-        drop: evaluation
-            .as_ref()
-            .and_then(|evaluation| evaluation.drop.clone()),
+        images: evaluation.as_ref().map_or(0, |evaluation| evaluation.images),
+        float: evaluation.as_ref().and_then(|evaluation| evaluation.float.clone()),
+        quantized: evaluation.as_ref().and_then(|evaluation| evaluation.quantized.clone()),
+        drop: evaluation.as_ref().and_then(|evaluation| evaluation.drop.clone()),
         agreement: evaluation.as_ref().map(|evaluation| evaluation.agreement),
-        size_bytes: Sizes {
-            float: model.size_bytes,
-            quantized: 0,
-        },
+        size_bytes: Sizes { float: model.size_bytes, quantized: 0 },
         layers: quantized.layers(&errors)?,
         seconds,
     };
-    Ok(Found {
-        quantized,
-        results,
-    })
+    Ok(Found { quantized, results })
 }
 
 /// Whether the drop is within the wanted one.
@@ -326,9 +283,7 @@ fn verdict(terminal: &Terminal, args: &QuantizeArgs, found: &Found) -> Verdict {
     };
     if drop.top1 > most {
         let top1 = drop.top1;
-        terminal.warn(format_args!(
-            "top-1 drops by {top1:.2} points, more than the {most} wanted"
-        ));
+        terminal.warn(format_args!("top-1 drops by {top1:.2} points, more than the {most} wanted"));
         return Verdict::NotReached;
     }
     if drop.ci95[1] > most {

@@ -50,11 +50,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let source = ModelSource::File(args.model.clone());
     let first = Image::open(&args.images[0])?;
     let shape_of = |preprocess: &lowbit::Preprocess| preprocess.output_shape(&first.info());
-    let given = Given {
-        shape_of: &shape_of,
-        labels: None,
-        related: None,
-    };
+    let given = Given { shape_of: &shape_of, labels: None, related: None };
     let opened = open(&source, &args.preprocess, given)?;
     if opened.assumed {
         terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
@@ -93,11 +89,7 @@ fn row(terminal: &Terminal, class: usize, share: f32, classes: Option<&[String]>
     let name = classes.and_then(|names| names.get(class)).cloned();
     let name = name.unwrap_or_else(|| format!("class {class}"));
     let bar = bar(share.into(), WIDTH);
-    vec![
-        format!("{:.1} %", 100.0 * share),
-        name,
-        terminal.paint(Style::Green, &bar),
-    ]
+    vec![format!("{:.1} %", 100.0 * share), name, terminal.paint(Style::Green, &bar)]
 }
 
 /// The scores as probabilities: as they are if they are not negative and sum to 1 within 0.001, else through a softmax.

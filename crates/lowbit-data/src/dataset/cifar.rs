@@ -7,26 +7,12 @@ use super::{Kind, Parts, Source, Split, Visit};
 use crate::error::DataError;
 use crate::preprocess::{ByteOrder, ImageInfo, Pixels};
 
-pub(crate) const IMAGE: ImageInfo = ImageInfo {
-    width: 32,
-    height: 32,
-    channels: 3,
-};
+pub(crate) const IMAGE: ImageInfo = ImageInfo { width: 32, height: 32, channels: 3 };
 pub(crate) const RECORD_BYTES: usize = 1 + 32 * 32 * 3;
 
 /// batches.meta.txt of the data set.
-const CLASSES: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 #[derive(Debug)]
 pub(crate) struct Batches {
@@ -65,10 +51,7 @@ pub(crate) fn open(name: &Path, files: &[PathBuf]) -> Result<Parts, DataError> {
 }
 
 fn split_of(path: &Path) -> Split {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy())
-        .unwrap_or_default();
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     match name {
         name if name.starts_with("data_batch") => Split::Train,
         name if name.starts_with("test_batch") => Split::Test,
@@ -81,11 +64,7 @@ fn record_count(file: &RecordFile) -> Result<usize, DataError> {
     let records = bytes / RECORD_BYTES as u64;
     if bytes == 0 || !bytes.is_multiple_of(RECORD_BYTES as u64) {
         let expected = format!("CIFAR-10 records: a multiple of {RECORD_BYTES} bytes");
-        return Err(DataError::format(
-            file.name(),
-            format!("{bytes} bytes"),
-            expected,
-        ));
+        return Err(DataError::format(file.name(), format!("{bytes} bytes"), expected));
     }
     Ok(records as usize)
 }
@@ -96,11 +75,7 @@ fn read_label(file: &RecordFile, record: usize) -> Result<u32, DataError> {
     let label = u32::from(label[0]);
     if label as usize >= CLASSES.len() {
         let place = format!("{} record {record}", file.name());
-        return Err(DataError::LabelOutOfRange {
-            place,
-            label,
-            classes: CLASSES.len(),
-        });
+        return Err(DataError::LabelOutOfRange { place, label, classes: CLASSES.len() });
     }
     Ok(label)
 }
@@ -121,14 +96,8 @@ impl Batches {
     pub(crate) fn read(&self, index: usize, visit: Visit) -> Result<(), DataError> {
         let (batch, record) = self.find(index);
         let offset = (record * RECORD_BYTES + 1) as u64;
-        batch
-            .file
-            .with_record(offset, RECORD_BYTES - 1, &mut |bytes| {
-                visit(Pixels {
-                    info: IMAGE,
-                    bytes,
-                    order: ByteOrder::Planar,
-                })
-            })
+        batch.file.with_record(offset, RECORD_BYTES - 1, &mut |bytes| {
+            visit(Pixels { info: IMAGE, bytes, order: ByteOrder::Planar })
+        })
     }
 }

@@ -35,15 +35,8 @@ impl ImageFiles {
         files: Vec<PathBuf>,
         lines: Vec<u32>,
     ) -> ImageFiles {
-        let table = Some(TableRows {
-            csv: csv.display().to_string(),
-            lines,
-        });
-        ImageFiles {
-            root: root.to_path_buf(),
-            files,
-            table,
-        }
+        let table = Some(TableRows { csv: csv.display().to_string(), lines });
+        ImageFiles { root: root.to_path_buf(), files, table }
     }
 
     pub(crate) fn place(&self, index: usize) -> String {
@@ -58,11 +51,7 @@ impl ImageFiles {
         let path = self.root.join(&self.files[index]);
         let image = Image::decode(&read_file(&path)?, &path.display().to_string())?;
         let bytes = image.pixels();
-        visit(Pixels {
-            info: image.info(),
-            bytes,
-            order: ByteOrder::Interleaved,
-        })
+        visit(Pixels { info: image.info(), bytes, order: ByteOrder::Interleaved })
     }
 }
 
@@ -113,43 +102,20 @@ fn labelled(root: &Path, listing: Listing) -> Result<Parts, DataError> {
 }
 
 fn parts(root: &Path, kind: Kind, files: Vec<PathBuf>, splits: Vec<Split>) -> Parts {
-    let relative = |file: PathBuf| {
-        file.strip_prefix(root)
-            .map(Path::to_path_buf)
-            .unwrap_or(file)
-    };
+    let relative = |file: PathBuf| file.strip_prefix(root).map(Path::to_path_buf).unwrap_or(file);
     let files = files.into_iter().map(relative).collect();
-    let files = ImageFiles {
-        root: root.to_path_buf(),
-        files,
-        table: None,
-    };
+    let files = ImageFiles { root: root.to_path_buf(), files, table: None };
     let name = root.display().to_string();
-    Parts {
-        name,
-        kind,
-        source: Source::Files(files),
-        splits,
-        labels: None,
-        classes: None,
-    }
+    Parts { name, kind, source: Source::Files(files), splits, labels: None, classes: None }
 }
 
 fn list_classes(root: &Path, split: Split, listing: &mut Listing) -> Result<(), DataError> {
     for folder in subfolders(root)? {
         let mut files = Vec::new();
         walk(&folder, 0, &mut files)?;
-        let class = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        listing
-            .splits
-            .resize(listing.splits.len() + files.len(), split);
-        listing
-            .classes
-            .resize(listing.classes.len() + files.len(), class);
+        let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        listing.splits.resize(listing.splits.len() + files.len(), split);
+        listing.classes.resize(listing.classes.len() + files.len(), class);
         listing.files.append(&mut files);
     }
     Ok(())
@@ -159,11 +125,7 @@ fn list_classes(root: &Path, split: Split, listing: &mut Listing) -> Result<(), 
 fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     if depth > DEPTH_MAX {
         let found = format!("folders more than {DEPTH_MAX} deep");
-        return Err(DataError::format(
-            folder.display().to_string(),
-            found,
-            "fewer",
-        ));
+        return Err(DataError::format(folder.display().to_string(), found, "fewer"));
     }
     files.append(&mut images_in(folder)?);
     for below in subfolders(folder)? {
@@ -186,10 +148,7 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    Ok(entries(folder)?
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect())
+    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 fn images_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
@@ -200,11 +159,7 @@ fn images_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
         if REFUSED.contains(&ending.as_str()) {
             let (file, found) = (path.display().to_string(), format!("a .{ending} file"));
             let expected = "JPEG or PNG images".into();
-            return Err(DataError::UnsupportedImage {
-                file,
-                found,
-                expected,
-            });
+            return Err(DataError::UnsupportedImage { file, found, expected });
         }
         if DECODED.contains(&ending.as_str()) {
             images.push(path);

@@ -62,11 +62,7 @@ pub(crate) fn from_bytes(name: &str, parts: &[IdxBytes]) -> Result<Parts, DataEr
             Ok(RecordFile::in_memory(&path, bytes))
         };
         let images = file("images", part.images, IMAGES_HEADER)?;
-        Ok((
-            part.split,
-            images,
-            file("labels", part.labels, LABELS_HEADER)?,
-        ))
+        Ok((part.split, images, file("labels", part.labels, LABELS_HEADER)?))
     });
     assemble(name, opened)
 }
@@ -87,11 +83,7 @@ fn assemble(
             let expected = format!("{count}, as many as the images of {}", images.name());
             return Err(DataError::format(labels_file.name(), found, expected));
         }
-        files.push(ImagesFile {
-            file: images,
-            info,
-            first: labels.len(),
-        });
+        files.push(ImagesFile { file: images, info, first: labels.len() });
         splits.resize(splits.len() + count, split);
         labels.extend(own_labels.into_iter().map(u32::from));
     }
@@ -125,31 +117,23 @@ pub(crate) fn is_images_file(path: &Path) -> bool {
 fn open_file(path: &Path, header: usize) -> Result<RecordFile, DataError> {
     let mut file = std::fs::File::open(path).map_err(DataError::io(path, "open"))?;
     let mut magic = Vec::new();
-    (&mut file)
-        .take(2)
-        .read_to_end(&mut magic)
-        .map_err(DataError::io(path, "read"))?;
+    (&mut file).take(2).read_to_end(&mut magic).map_err(DataError::io(path, "read"))?;
     if magic != GZIP_MAGIC {
         return RecordFile::open(path);
     }
     let file = std::fs::File::open(path).map_err(DataError::io(path, "open"))?;
-    Ok(RecordFile::in_memory(
-        path,
-        unpack(path, std::io::BufReader::new(file), header)?,
-    ))
+    Ok(RecordFile::in_memory(path, unpack(path, std::io::BufReader::new(file), header)?))
 }
 
 /// Unpacks a gzipped IDX file to memory, as many bytes as its header says and not more.
 fn unpack(path: &Path, packed: impl Read, header_bytes: usize) -> Result<Vec<u8>, DataError> {
     let mut decoder = flate2::read::GzDecoder::new(packed);
     let mut bytes = vec![0; header_bytes];
-    decoder
-        .read_exact(&mut bytes)
-        .map_err(DataError::io(path, "unpack"))?;
+    decoder.read_exact(&mut bytes).map_err(DataError::io(path, "unpack"))?;
     let sizes = bytes[4..].as_chunks::<4>().0;
-    let stated = sizes.iter().try_fold(1u64, |product, size| {
-        product.checked_mul(u64::from(u32::from_be_bytes(*size)))
-    });
+    let stated = sizes
+        .iter()
+        .try_fold(1u64, |product, size| product.checked_mul(u64::from(u32::from_be_bytes(*size))));
     let Some(stated) = stated.filter(|&stated| stated <= UNPACKED_MAX) else {
         let sizes: Vec<u32> = sizes.iter().map(|size| u32::from_be_bytes(*size)).collect();
         let expected = format!("at most {UNPACKED_MAX} bytes in a gzipped file; unpack it first");
@@ -160,10 +144,7 @@ fn unpack(path: &Path, packed: impl Read, header_bytes: usize) -> Result<Vec<u8>
         ));
     };
     // One byte more than stated shows that there are too many; the checks of the header tell.
-    decoder
-        .take(stated + 1)
-        .read_to_end(&mut bytes)
-        .map_err(DataError::io(path, "unpack"))?;
+    decoder.take(stated + 1).read_to_end(&mut bytes).map_err(DataError::io(path, "unpack"))?;
     Ok(bytes)
 }
 
@@ -172,35 +153,17 @@ fn read_images_header(file: &RecordFile) -> Result<(usize, ImageInfo), DataError
     let [count, height, width] = [header[1], header[2], header[3]].map(|size| size as usize);
     if !(1..=SIDE_MAX).contains(&height) || !(1..=SIDE_MAX).contains(&width) {
         let expected = format!("sides of 1 to {SIDE_MAX}");
-        return Err(DataError::format(
-            file.name(),
-            format!("{width}x{height} images"),
-            expected,
-        ));
+        return Err(DataError::format(file.name(), format!("{width}x{height} images"), expected));
     }
-    check_bytes(
-        file,
-        IMAGES_HEADER as u64 + count as u64 * (height * width) as u64,
-    )?;
-    Ok((
-        count,
-        ImageInfo {
-            width,
-            height,
-            channels: 1,
-        },
-    ))
+    check_bytes(file, IMAGES_HEADER as u64 + count as u64 * (height * width) as u64)?;
+    Ok((count, ImageInfo { width, height, channels: 1 }))
 }
 
 fn read_labels(file: &RecordFile) -> Result<Vec<u8>, DataError> {
     let header: [u32; 2] = read_header(file, LABELS_MAGIC)?;
     if header[1] as usize > IMAGES_MAX {
         let expected = format!("at most {IMAGES_MAX}");
-        return Err(DataError::format(
-            file.name(),
-            format!("{} labels", header[1]),
-            expected,
-        ));
+        return Err(DataError::format(file.name(), format!("{} labels", header[1]), expected));
     }
     check_bytes(file, LABELS_HEADER as u64 + u64::from(header[1]))?;
     let mut labels = vec![0; header[1] as usize];
@@ -212,11 +175,7 @@ fn read_header<const N: usize>(file: &RecordFile, magic: u32) -> Result<[u32; N]
     let expected = format!("IDX magic {magic:#010x} and {} sizes", N - 1);
     let bytes = file.len()?;
     if bytes < 4 * N as u64 {
-        return Err(DataError::format(
-            file.name(),
-            format!("{bytes} bytes"),
-            expected,
-        ));
+        return Err(DataError::format(file.name(), format!("{bytes} bytes"), expected));
     }
     let mut header = [0; N];
     for (i, word) in header.iter_mut().enumerate() {
@@ -225,11 +184,7 @@ fn read_header<const N: usize>(file: &RecordFile, magic: u32) -> Result<[u32; N]
         *word = u32::from_be_bytes(bytes);
     }
     if header[0] != magic {
-        return Err(DataError::format(
-            file.name(),
-            format!("magic {:#010x}", header[0]),
-            expected,
-        ));
+        return Err(DataError::format(file.name(), format!("magic {:#010x}", header[0]), expected));
     }
     Ok(header)
 }
@@ -242,11 +197,7 @@ fn check_bytes(file: &RecordFile, expected: u64) -> Result<(), DataError> {
                 true => format!("more than {expected} bytes"),
                 false => format!("{found} bytes"),
             };
-            Err(DataError::format(
-                file.name(),
-                found,
-                format!("{expected} as its header says"),
-            ))
+            Err(DataError::format(file.name(), found, format!("{expected} as its header says")))
         }
     }
 }
@@ -260,10 +211,7 @@ impl IdxFiles {
 
     pub(crate) fn image_info(&self) -> Option<ImageInfo> {
         let first = self.files.first()?.info;
-        self.files
-            .iter()
-            .all(|file| file.info == first)
-            .then_some(first)
+        self.files.iter().all(|file| file.info == first).then_some(first)
     }
 
     pub(crate) fn place(&self, index: usize) -> String {
@@ -276,11 +224,7 @@ impl IdxFiles {
         let len = file.info.width * file.info.height;
         let offset = IMAGES_HEADER as u64 + image as u64 * len as u64;
         file.file.with_record(offset, len, &mut |bytes| {
-            visit(Pixels {
-                info: file.info,
-                bytes,
-                order: ByteOrder::Interleaved,
-            })
+            visit(Pixels { info: file.info, bytes, order: ByteOrder::Interleaved })
         })
     }
 }

@@ -10,11 +10,7 @@ use crate::error::DataError;
 
 pub(crate) fn open(path: &Path) -> Result<Parts, DataError> {
     let metadata = std::fs::metadata(path).map_err(DataError::io(path, "open"))?;
-    if metadata.is_dir() {
-        open_dir(path)
-    } else {
-        open_file(path, metadata.len())
-    }
+    if metadata.is_dir() { open_dir(path) } else { open_file(path, metadata.len()) }
 }
 
 fn open_file(path: &Path, bytes: u64) -> Result<Parts, DataError> {
@@ -26,10 +22,7 @@ fn open_file(path: &Path, bytes: u64) -> Result<Parts, DataError> {
         idx::open(path, &[pair_of(path)?])
     } else {
         let found = format!("a file of {bytes} bytes and no known kind");
-        Err(DataError::NotRecognized {
-            path: path.to_path_buf(),
-            found,
-        })
+        Err(DataError::NotRecognized { path: path.to_path_buf(), found })
     }
 }
 
@@ -54,11 +47,8 @@ fn open_dir(root: &Path) -> Result<Parts, DataError> {
         [] => {}
         [csv] => return table::open(root, csv),
         [first, second, ..] => {
-            let found = format!(
-                "several CSV files, as {} and {}",
-                first.display(),
-                second.display()
-            );
+            let found =
+                format!("several CSV files, as {} and {}", first.display(), second.display());
             let place = root.display().to_string();
             return Err(DataError::format(
                 place,
@@ -71,37 +61,19 @@ fn open_dir(root: &Path) -> Result<Parts, DataError> {
         return Ok(parts);
     }
     if entries.is_empty() {
-        return Err(DataError::Empty {
-            place: root.display().to_string(),
-        });
+        return Err(DataError::Empty { place: root.display().to_string() });
     }
-    let names = entries
-        .iter()
-        .take(4)
-        .map(|path| file_name(path))
-        .collect::<Vec<_>>();
-    let found = format!(
-        "a folder of {} entries ({}, ...)",
-        entries.len(),
-        names.join(", ")
-    );
-    Err(DataError::NotRecognized {
-        path: root.to_path_buf(),
-        found,
-    })
+    let names = entries.iter().take(4).map(|path| file_name(path)).collect::<Vec<_>>();
+    let found = format!("a folder of {} entries ({}, ...)", entries.len(), names.join(", "));
+    Err(DataError::NotRecognized { path: root.to_path_buf(), found })
 }
 
 fn has_ending(path: &Path, ending: &str) -> bool {
-    path.extension()
-        .and_then(OsStr::to_str)
-        .is_some_and(|own| own.eq_ignore_ascii_case(ending))
+    path.extension().and_then(OsStr::to_str).is_some_and(|own| own.eq_ignore_ascii_case(ending))
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The IDX pairs of a folder; where a file is there plain and gzipped, the plain one.
@@ -110,9 +82,7 @@ fn idx_pairs(files: &[&PathBuf]) -> Result<Vec<Pair>, DataError> {
     let mut pairs = Vec::new();
     for path in files {
         let name = file_name(path);
-        let plain = name
-            .strip_suffix(".gz")
-            .map(|plain| path.with_file_name(plain));
+        let plain = name.strip_suffix(".gz").map(|plain| path.with_file_name(plain));
         if is_images(&name) && !plain.is_some_and(|plain| plain.is_file()) {
             pairs.push(pair_of(path)?);
         }
@@ -128,11 +98,7 @@ fn pair_of(images: &Path) -> Result<Pair, DataError> {
     let candidates = [labels_name.to_string(), format!("{labels_name}.gz")];
     let mut candidates = candidates.iter().map(|name| images.with_file_name(name));
     match candidates.find(|path| path != images && path.is_file()) {
-        Some(labels) => Ok(Pair {
-            split: split_of(&name),
-            images: images.to_path_buf(),
-            labels,
-        }),
+        Some(labels) => Ok(Pair { split: split_of(&name), images: images.to_path_buf(), labels }),
         None => Err(DataError::format(
             images.display().to_string(),
             "no labels file",

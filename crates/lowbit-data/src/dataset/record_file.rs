@@ -24,17 +24,11 @@ const STACK_BYTES: usize = 4096;
 impl RecordFile {
     pub(crate) fn open(path: &Path) -> Result<RecordFile, DataError> {
         let file = File::open(path).map_err(DataError::io(path, "open"))?;
-        Ok(RecordFile {
-            path: path.to_path_buf(),
-            bytes: Bytes::File(SharedFile::new(file)),
-        })
+        Ok(RecordFile { path: path.to_path_buf(), bytes: Bytes::File(SharedFile::new(file)) })
     }
 
     pub(crate) fn in_memory(path: &Path, bytes: Vec<u8>) -> RecordFile {
-        RecordFile {
-            path: path.to_path_buf(),
-            bytes: Bytes::Memory(bytes),
-        }
+        RecordFile { path: path.to_path_buf(), bytes: Bytes::Memory(bytes) }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -67,9 +61,7 @@ impl RecordFile {
     ) -> Result<(), DataError> {
         match &self.bytes {
             Bytes::Memory(bytes) => {
-                let record = usize::try_from(offset)
-                    .ok()
-                    .and_then(|at| bytes.get(at..at + len));
+                let record = usize::try_from(offset).ok().and_then(|at| bytes.get(at..at + len));
                 let missing = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
                 let record = record.ok_or_else(missing);
                 visit(record.map_err(DataError::io(&self.path, "read"))?)
@@ -117,10 +109,7 @@ impl SharedFile {
 
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> std::io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
-        let mut file = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(offset))?;
         file.read_exact(out)
     }

@@ -16,9 +16,7 @@ struct Columns {
 
 /// Whether a CSV has a header that `open` takes.
 pub(crate) fn has_our_header(csv: &Path) -> bool {
-    reader(csv)
-        .and_then(|mut reader| read_columns(csv, &mut reader))
-        .is_ok()
+    reader(csv).and_then(|mut reader| read_columns(csv, &mut reader)).is_ok()
 }
 
 pub(crate) fn open(name: &Path, csv: &Path) -> Result<Parts, DataError> {
@@ -46,32 +44,19 @@ pub(crate) fn open(name: &Path, csv: &Path) -> Result<Parts, DataError> {
     };
     let source = Source::Files(ImageFiles::of_table(&root, csv, files, lines));
     let name = name.display().to_string();
-    Ok(Parts {
-        name,
-        kind: Kind::Csv,
-        source,
-        splits,
-        labels,
-        classes,
-    })
+    Ok(Parts { name, kind: Kind::Csv, source, splits, labels, classes })
 }
 
 fn reader(csv: &Path) -> Result<csv::Reader<File>, DataError> {
     let file = File::open(csv).map_err(DataError::io(csv, "open"))?;
-    Ok(csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(file))
+    Ok(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file))
 }
 
 fn csv_error(csv: &Path, error: &csv::Error) -> DataError {
-    let line = error
-        .position()
-        .map_or(String::new(), |at| format!(" line {}", at.line()));
+    let line = error.position().map_or(String::new(), |at| format!(" line {}", at.line()));
     let file = format!("{}{line}", csv.display());
     let found = match error.kind() {
-        csv::ErrorKind::UnequalLengths {
-            len, expected_len, ..
-        } => {
+        csv::ErrorKind::UnequalLengths { len, expected_len, .. } => {
             return DataError::format(file, format!("{len} fields"), format!("{expected_len}"));
         }
         _ => error.to_string(),
@@ -90,11 +75,7 @@ fn read_columns(csv: &Path, reader: &mut csv::Reader<File>) -> Result<Columns, D
             let found = format!("header `{}`", header.iter().collect::<Vec<_>>().join(","));
             let found = found.chars().take(200).collect::<String>();
             let file = format!("{} line 1", csv.display());
-            Err(DataError::format(
-                file,
-                found,
-                "header `file[,label][,split]`",
-            ))
+            Err(DataError::format(file, found, "header `file[,label][,split]`"))
         }
     }
 }
@@ -106,20 +87,13 @@ fn existing_file(
 ) -> Result<PathBuf, DataError> {
     match !written.is_empty() && root.join(written).is_file() {
         true => Ok(PathBuf::from(written)),
-        false => Err(DataError::MissingFile {
-            place: place(),
-            file: written.into(),
-        }),
+        false => Err(DataError::MissingFile { place: place(), file: written.into() }),
     }
 }
 
 fn written_label(written: &str, place: impl Fn() -> String) -> Result<String, DataError> {
     match written {
-        "" => Err(DataError::format(
-            place(),
-            "an empty label",
-            "a class number or a class name",
-        )),
+        "" => Err(DataError::format(place(), "an empty label", "a class number or a class name")),
         label => Ok(label.to_string()),
     }
 }
@@ -128,11 +102,7 @@ fn parse_split(written: &str, place: impl Fn() -> String) -> Result<Split, DataE
     match written.parse() {
         Ok(Split::All) | Err(_) => {
             let found = format!("split \"{written}\"");
-            Err(DataError::format(
-                place(),
-                found,
-                "one of: train, val, test",
-            ))
+            Err(DataError::format(place(), found, "one of: train, val, test"))
         }
         Ok(split) => Ok(split),
     }

@@ -23,12 +23,9 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
 /// Opens `path` in a folder of `files` and expects an error that contains `expected` after the folder's path.
 fn check_error(files: &[(&str, &[u8])], path: &str, expected: &str) {
     let root = folder(files);
-    let error = Dataset::open(root.path().join(path))
-        .unwrap_err()
-        .to_string();
-    let error = error
-        .replace(&root.path().display().to_string(), "ROOT")
-        .replace("ROOT/:", "ROOT:");
+    let error = Dataset::open(root.path().join(path)).unwrap_err().to_string();
+    let error =
+        error.replace(&root.path().display().to_string(), "ROOT").replace("ROOT/:", "ROOT:");
     assert!(error.contains(expected), "{error}");
 }
 
@@ -46,11 +43,7 @@ fn idx_images(count: u32, height: u32, width: u32) -> Vec<u8> {
 
 fn idx_labels(labels: &[u8]) -> Vec<u8> {
     let header = [0x0801u32, labels.len() as u32].map(u32::to_be_bytes);
-    header
-        .into_iter()
-        .flatten()
-        .chain(labels.iter().copied())
-        .collect()
+    header.into_iter().flatten().chain(labels.iter().copied()).collect()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -71,19 +64,13 @@ fn cifar_batches_are_split_by_name_and_read_in_place() {
     ]);
     let dataset = Dataset::open(root.path()).unwrap();
     assert_eq!(dataset.splits(), [Split::Train, Split::Test]);
-    assert_eq!(
-        [Split::Train, Split::Test, Split::All].map(|s| dataset.len(s)),
-        [3, 3, 6]
-    );
+    assert_eq!([Split::Train, Split::Test, Split::All].map(|s| dataset.len(s)), [3, 3, 6]);
     let train = dataset.calibration();
     assert_eq!(train.labels().unwrap(), [3, 4, 5]);
     assert_eq!(dataset.evaluation().labels().unwrap(), [9, 0, 1]);
     assert!(train.place(2).ends_with("data_batch_2.bin record 0"));
     let image = train.image(1).unwrap();
-    assert_eq!(
-        image.pixels()[3 * 40 + 2],
-        ((2 * 1024 + 40) % 253) as u8 ^ 4
-    );
+    assert_eq!(image.pixels()[3 * 40 + 2], ((2 * 1024 + 40) % 253) as u8 ^ 4);
     let sample = train.sample(1, &Preprocess::default()).unwrap();
     assert_eq!((sample.shape, sample.label), ([3, 32, 32], Some(4)));
     let mut expected = vec![0.0; 3072];
@@ -96,10 +83,7 @@ fn cifar_batches_are_split_by_name_and_read_in_place() {
         "{shown}"
     );
     let one = Dataset::open(root.path().join("data_batch_2.bin")).unwrap();
-    assert_eq!(
-        (one.splits(), one.evaluation().len()),
-        (vec![Split::Train], 1)
-    );
+    assert_eq!((one.splits(), one.evaluation().len()), (vec![Split::Train], 1));
 }
 
 #[test]
@@ -129,25 +113,13 @@ fn idx_files_are_read_plain_gzipped_and_from_memory() {
         ("t10k-labels-idx1-ubyte.gz", &test_labels),
     ]);
     let parts = [
-        IdxBytes {
-            split: Split::Train,
-            images: &images,
-            labels: &labels,
-        },
-        IdxBytes {
-            split: Split::Test,
-            images: &test_images,
-            labels: &test_labels,
-        },
+        IdxBytes { split: Split::Train, images: &images, labels: &labels },
+        IdxBytes { split: Split::Test, images: &test_images, labels: &test_labels },
     ];
-    let preprocess = Preprocess {
-        channels: Channels::Gray,
-        ..Preprocess::default()
-    };
-    for dataset in [
-        Dataset::open(root.path()).unwrap(),
-        Dataset::from_idx_bytes("demo", &parts).unwrap(),
-    ] {
+    let preprocess = Preprocess { channels: Channels::Gray, ..Preprocess::default() };
+    for dataset in
+        [Dataset::open(root.path()).unwrap(), Dataset::from_idx_bytes("demo", &parts).unwrap()]
+    {
         assert_eq!(dataset.splits(), [Split::Train, Split::Test]);
         assert_eq!(dataset.calibration().labels().unwrap(), [2, 0, 1]);
         assert_eq!(dataset.evaluation().labels().unwrap(), [1, 1]);
@@ -193,11 +165,7 @@ fn wrong_idx_files_are_named() {
             &idx_labels(&[1]),
             "ROOT/train-labels-idx1-ubyte: found 1 labels, expected 2, as many as the images",
         ),
-        (
-            &idx_images(0, 3, 3),
-            &idx_labels(&[]),
-            "ROOT: found no images",
-        ),
+        (&idx_images(0, 3, 3), &idx_labels(&[]), "ROOT: found no images"),
         (
             &idx_images(2, 0, 3),
             &idx_labels(&[1, 2]),
@@ -238,60 +206,34 @@ fn class_folders_are_numbered_by_name() {
     ]);
     let dataset = Dataset::open(root.path()).unwrap();
     assert_eq!(dataset.classes().unwrap(), ["ant", "bee", "dog"]);
-    assert_eq!(
-        dataset.splits(),
-        [Split::Train, Split::Validation, Split::Test]
-    );
+    assert_eq!(dataset.splits(), [Split::Train, Split::Validation, Split::Test]);
     let train = dataset.calibration();
     assert_eq!(train.labels().unwrap(), [0, 2, 2]);
     assert!(train.place(1).ends_with("train/dog/a.PNG"));
     assert_eq!(train.image(1).unwrap().width(), 37);
     assert_eq!(dataset.evaluation().labels().unwrap(), [2]);
     let one = Dataset::open(root.path().join("train")).unwrap();
-    assert_eq!(
-        (one.splits(), one.labelled(), one.len(Split::All)),
-        (vec![Split::All], true, 3)
-    );
+    assert_eq!((one.splits(), one.labelled(), one.len(Split::All)), (vec![Split::All], true, 3));
 }
 
 #[test]
 fn a_class_may_be_called_train() {
     let root = folder(&[("train/a.png", PNG), ("test/a.png", PNG)]);
-    assert_eq!(
-        Dataset::open(root.path()).unwrap().classes().unwrap(),
-        ["test", "train"]
-    );
+    assert_eq!(Dataset::open(root.path()).unwrap().classes().unwrap(), ["test", "train"]);
 }
 
 #[test]
 fn plain_folders_have_no_labels() {
     let root = folder(&[("b.png", PNG), ("a.jpg", JPEG), ("readme.md", b"")]);
     let dataset = Dataset::open(root.path()).unwrap();
-    assert_eq!(
-        (dataset.describe().kind, dataset.len(Split::All)),
-        (Kind::ImageFolder, 2)
-    );
-    assert_eq!(
-        dataset
-            .evaluation()
-            .sample(0, &Preprocess::default())
-            .unwrap()
-            .label,
-        None
-    );
+    assert_eq!((dataset.describe().kind, dataset.len(Split::All)), (Kind::ImageFolder, 2));
+    assert_eq!(dataset.evaluation().sample(0, &Preprocess::default()).unwrap().label, None);
     let error = dataset.check_classes(10).unwrap_err().to_string();
-    assert!(
-        error.ends_with("found no labels, expected one per image"),
-        "{error}"
-    );
+    assert!(error.ends_with("found no labels, expected one per image"), "{error}");
 }
 
 fn table(text: &str) -> (TempDir, PathBuf) {
-    let root = folder(&[
-        ("i/a.png", PNG),
-        ("i/b, c.jpg", JPEG),
-        ("t.csv", text.as_bytes()),
-    ]);
+    let root = folder(&[("i/a.png", PNG), ("i/b, c.jpg", JPEG), ("t.csv", text.as_bytes())]);
     let csv = root.path().join("t.csv");
     (root, csv)
 }
@@ -300,12 +242,7 @@ fn table(text: &str) -> (TempDir, PathBuf) {
 fn tables_take_numbers_names_and_splits() {
     type Case<'a> = (&'a str, Option<Vec<u32>>, Option<Vec<&'a str>>, Vec<Split>);
     let cases: [Case; 4] = [
-        (
-            "file,label\ni/a.png,3\n\"i/b, c.jpg\",0\n",
-            Some(vec![3, 0]),
-            None,
-            vec![Split::All],
-        ),
+        ("file,label\ni/a.png,3\n\"i/b, c.jpg\",0\n", Some(vec![3, 0]), None, vec![Split::All]),
         (
             "label, file, split\r\nzebra, i/a.png, train\r\nant, i/a.png, test\r\n",
             Some(vec![1, 0]),
@@ -313,25 +250,15 @@ fn tables_take_numbers_names_and_splits() {
             vec![Split::Train, Split::Test],
         ),
         ("file\ni/a.png\n", None, None, vec![Split::All]),
-        (
-            "\u{feff}file,split\ni/a.png,val\n",
-            None,
-            None,
-            vec![Split::Validation],
-        ),
+        ("\u{feff}file,split\ni/a.png,val\n", None, None, vec![Split::Validation]),
     ];
     for (text, labels, classes, splits) in cases {
         let (root, csv) = table(text);
         for path in [csv.as_path(), root.path()] {
             let dataset = Dataset::open(path).unwrap();
-            assert_eq!(
-                dataset.split(Split::All).unwrap().labels(),
-                labels,
-                "{text}"
-            );
-            let classes = classes
-                .as_ref()
-                .map(|names| names.iter().map(|n| n.to_string()).collect());
+            assert_eq!(dataset.split(Split::All).unwrap().labels(), labels, "{text}");
+            let classes =
+                classes.as_ref().map(|names| names.iter().map(|n| n.to_string()).collect());
             assert_eq!(dataset.classes().map(<[String]>::to_vec), classes, "{text}");
             assert_eq!(dataset.splits(), splits, "{text}");
         }
@@ -341,28 +268,16 @@ fn tables_take_numbers_names_and_splits() {
     let csv = root.path().join("t.csv");
     fs::write(&csv, format!("file,label\n{},5\n", absolute.display())).unwrap();
     let subset = Dataset::open(&csv).unwrap().evaluation();
-    assert_eq!(
-        (subset.image(0).unwrap().height(), subset.label(0)),
-        (29, Some(5))
-    );
+    assert_eq!((subset.image(0).unwrap().height(), subset.label(0)), (29, Some(5)));
 }
 
 #[test]
 fn wrong_rows_are_named() {
     let cases = [
-        (
-            "",
-            "t.csv line 1: found header ``, expected header `file[,label][,split]`",
-        ),
-        (
-            "file,labels\ni/a.png,1\n",
-            "t.csv line 1: found header `file,labels`, expected header",
-        ),
+        ("", "t.csv line 1: found header ``, expected header `file[,label][,split]`"),
+        ("file,labels\ni/a.png,1\n", "t.csv line 1: found header `file,labels`, expected header"),
         ("file,label\n", "t.csv: found no images"),
-        (
-            "file,label\ni/a.png,1\ni/x.png,2\n",
-            "t.csv line 3: found no file \"i/x.png\", expected",
-        ),
+        ("file,label\ni/a.png,1\ni/x.png,2\n", "t.csv line 3: found no file \"i/x.png\", expected"),
         (
             "file,label\ni/a.png,1\ni/a.png,x\n",
             "t.csv line 3: found label \"x\", expected a class number",
@@ -375,18 +290,9 @@ fn wrong_rows_are_named() {
             "file,label\ni/a.png,-1\n",
             "t.csv line 2: found label \"-1\", expected a class number from 0",
         ),
-        (
-            "file,label\ni/a.png,1.0\n",
-            "t.csv line 2: found label \"1.0\"",
-        ),
-        (
-            "file,label\ni/a.png,1000000\n",
-            "t.csv line 2: found label \"1000000\"",
-        ),
-        (
-            "file,label\ni/a.png\n",
-            "t.csv line 2: found 1 fields, expected 2",
-        ),
+        ("file,label\ni/a.png,1.0\n", "t.csv line 2: found label \"1.0\""),
+        ("file,label\ni/a.png,1000000\n", "t.csv line 2: found label \"1000000\""),
+        ("file,label\ni/a.png\n", "t.csv line 2: found 1 fields, expected 2"),
         (
             "file,split\ni/a.png,dev\n",
             "t.csv line 2: found split \"dev\", expected one of: train, val, test",
@@ -403,29 +309,13 @@ fn wrong_rows_are_named() {
 fn what_is_no_data_set_is_told_what_would_be() {
     let known = "expected one of: CIFAR-10 binary batches";
     check_error(&[("readme.txt", b"hi")], "", known);
-    check_error(
-        &[("readme.txt", b"hi")],
-        "",
-        "a folder of 1 entries (readme.txt, ...)",
-    );
-    check_error(
-        &[("a.npy", b"hi")],
-        "a.npy",
-        "found a file of 2 bytes and no known kind",
-    );
-    check_error(
-        &[("d/a.txt", b"hi")],
-        "",
-        "found a folder of 1 entries (d, ...)",
-    );
+    check_error(&[("readme.txt", b"hi")], "", "a folder of 1 entries (readme.txt, ...)");
+    check_error(&[("a.npy", b"hi")], "a.npy", "found a file of 2 bytes and no known kind");
+    check_error(&[("d/a.txt", b"hi")], "", "found a folder of 1 entries (d, ...)");
     check_error(&[], "", "ROOT: found no images, expected at least one");
     check_error(&[], "nowhere", "ROOT/nowhere: cannot open");
     let csv = b"file\nx.png\n";
-    check_error(
-        &[("a.csv", csv), ("b.csv", csv)],
-        "",
-        "found several CSV files",
-    );
+    check_error(&[("a.csv", csv), ("b.csv", csv)], "", "found several CSV files");
     check_error(
         &[("cat/a.webp", b"")],
         "",
@@ -465,16 +355,10 @@ fn subsets_choose_and_check() {
     assert_eq!(labels(all.spread(4).pick(&[3, 0]).unwrap()), [6, 0]);
     assert!(all.first(0).is_empty());
     let error = dataset.subset(Split::Train, 2..9).unwrap_err().to_string();
-    assert!(
-        error.ends_with("image 8 was asked for, expected an index below 8"),
-        "{error}"
-    );
+    assert!(error.ends_with("image 8 was asked for, expected an index below 8"), "{error}");
     assert!(all.image(8).is_err() && all.pick(&[8]).is_err());
     let error = dataset.split(Split::Test).unwrap_err().to_string();
-    assert!(
-        error.ends_with("found splits train, expected a split test"),
-        "{error}"
-    );
+    assert!(error.ends_with("found splits train, expected a split test"), "{error}");
 }
 
 #[test]
@@ -482,9 +366,6 @@ fn a_file_that_shrinks_later_is_named() {
     let root = folder(&[("data_batch_1.bin", &cifar(&[0, 1]))]);
     let subset = Dataset::open(root.path()).unwrap().calibration();
     fs::write(root.path().join("data_batch_1.bin"), b"").unwrap();
-    let error = subset
-        .sample(1, &Preprocess::default())
-        .unwrap_err()
-        .to_string();
+    let error = subset.sample(1, &Preprocess::default()).unwrap_err().to_string();
     assert!(error.ends_with("data_batch_1.bin: cannot read"), "{error}");
 }

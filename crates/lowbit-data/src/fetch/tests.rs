@@ -2,9 +2,7 @@ use super::*;
 
 #[test]
 fn unknown_names_list_the_known() {
-    let error = fetch("imagenet", Path::new("/nowhere"))
-        .unwrap_err()
-        .to_string();
+    let error = fetch("imagenet", Path::new("/nowhere")).unwrap_err().to_string();
     assert_eq!(
         error,
         "found data set name \"imagenet\", expected one of: cifar10, mnist, fashion-mnist"
@@ -23,26 +21,16 @@ fn names_and_sets_agree() {
 fn a_missing_program_is_named() {
     let work = tempfile::tempdir().unwrap();
     let line = ["lowbit-no-such-program"];
-    let error = run(PublicSet::Mnist, work.path(), &line)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("mnist: cannot run `lowbit-no-such-program`"),
-        "{error}"
-    );
+    let error = run(PublicSet::Mnist, work.path(), &line).unwrap_err().to_string();
+    assert!(error.starts_with("mnist: cannot run `lowbit-no-such-program`"), "{error}");
 }
 
 #[test]
 fn a_failing_program_says_why() {
     let work = tempfile::tempdir().unwrap();
     let line = ["cargo", "no-such-command"];
-    let error = run(PublicSet::Mnist, work.path(), &line)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("`cargo no-such-command` failed with exit status"),
-        "{error}"
-    );
+    let error = run(PublicSet::Mnist, work.path(), &line).unwrap_err().to_string();
+    assert!(error.contains("`cargo no-such-command` failed with exit status"), "{error}");
 }
 
 #[test]
@@ -57,21 +45,14 @@ fn a_wrong_file_is_named_with_both_checksums() {
 
 #[test]
 fn sheets_become_records() {
-    let info = crate::preprocess::ImageInfo {
-        width: CIFAR_AREA,
-        height: 2,
-        channels: 3,
-    };
+    let info = crate::preprocess::ImageInfo { width: CIFAR_AREA, height: 2, channels: 3 };
     let pixels: Vec<u8> = (0..2 * CIFAR_AREA * 3).map(|i| (i % 251) as u8).collect();
     let sheet = Image::new(info, pixels.clone()).unwrap();
     let records = cifar_records(&sheet, &[7, 9], Path::new("sheet.png")).unwrap();
     assert_eq!((records.len(), records[0], records[3073]), (2 * 3073, 7, 9));
     for (image, channel, pixel) in [(0, 0, 0), (0, 2, 1023), (1, 1, 5)] {
         let from = pixels[(image * CIFAR_AREA + pixel) * 3 + channel];
-        assert_eq!(
-            records[image * 3073 + 1 + channel * CIFAR_AREA + pixel],
-            from
-        );
+        assert_eq!(records[image * 3073 + 1 + channel * CIFAR_AREA + pixel], from);
     }
     assert!(cifar_records(&sheet, &[7], Path::new("sheet.png")).is_err());
 }
@@ -84,18 +65,11 @@ fn fetches_what_is_asked_for() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    for (name, _) in SETS
-        .iter()
-        .filter(|(name, _)| names.split(',').any(|n| n == *name))
-    {
+    for (name, _) in SETS.iter().filter(|(name, _)| names.split(',').any(|n| n == *name)) {
         let folder = fetch(name, dir.path()).unwrap();
         let dataset = crate::Dataset::open(&folder).unwrap();
         assert_eq!(dataset.len(crate::Split::Test), 10_000, "{name}");
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "scraps are removed"
-        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "scraps are removed");
         fs::remove_dir_all(folder).unwrap();
     }
 }

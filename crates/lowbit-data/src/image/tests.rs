@@ -10,30 +10,17 @@ fn check(bytes: &[u8], expected: &str) {
 
 #[test]
 fn what_is_no_image_is_refused() {
-    check(
-        b"",
-        "dog.jpg: found an empty file, expected a JPEG or PNG image",
-    );
-    check(
-        b"GIF89a",
-        "dog.jpg: found a file that begins with [47, 49, 46, 38]",
-    );
+    check(b"", "dog.jpg: found an empty file, expected a JPEG or PNG image");
+    check(b"GIF89a", "dog.jpg: found a file that begins with [47, 49, 46, 38]");
 }
 
 #[test]
 fn truncated_images_are_refused_at_any_length() {
     const PROGRESSIVE: &[u8] = include_bytes!("../../tests/goldens/rgb_422_progressive.jpg");
     // What may be missing: the end markers, and the checksum of the pixels.
-    for (format, bytes, end) in [
-        ("JPEG", JPEG, 2),
-        ("JPEG", PROGRESSIVE, 2),
-        ("PNG", PNG, 16),
-    ] {
+    for (format, bytes, end) in [("JPEG", JPEG, 2), ("JPEG", PROGRESSIVE, 2), ("PNG", PNG, 16)] {
         for length in 8..bytes.len() - end {
-            check(
-                &bytes[..length],
-                &format!("dog.jpg: cannot decode this {format} image"),
-            );
+            check(&bytes[..length], &format!("dog.jpg: cannot decode this {format} image"));
         }
     }
 }
@@ -52,10 +39,7 @@ fn corrupt_images_are_refused_or_decoded_but_never_panic() {
 #[test]
 fn huge_sizes_are_refused_before_the_pixels_are_allocated() {
     // The height and width of the frame header, after its marker, length and precision.
-    let frame = JPEG
-        .windows(2)
-        .position(|marker| marker == [0xff, 0xc0])
-        .unwrap();
+    let frame = JPEG.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
     let mut jpeg = JPEG.to_vec();
     jpeg[frame + 5..frame + 9].fill(0xff);
     check(&jpeg, "dog.jpg: found an image of 65535x65535x3");
@@ -74,16 +58,9 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[test]
 fn an_image_is_of_one_or_three_full_channels() {
-    let info = |channels| ImageInfo {
-        width: 2,
-        height: 3,
-        channels,
-    };
+    let info = |channels| ImageInfo { width: 2, height: 3, channels };
     assert!(Image::new(info(3), vec![0; 18]).is_ok());
     for (channels, bytes) in [(3, 17), (2, 12), (1, 7)] {
-        assert!(
-            Image::new(info(channels), vec![0; bytes]).is_err(),
-            "{channels} {bytes}"
-        );
+        assert!(Image::new(info(channels), vec![0; bytes]).is_err(), "{channels} {bytes}");
     }
 }

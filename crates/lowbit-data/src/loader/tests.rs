@@ -17,23 +17,12 @@ fn folder(root: &Path, n: usize) -> Subset {
 }
 
 fn load(subset: &Subset, batch_size: usize, threads: usize) -> Vec<Result<Batch, DataError>> {
-    let settings = LoaderSettings {
-        batch_size,
-        threads,
-    };
-    Loader::new(subset, &preprocess(), settings)
-        .unwrap()
-        .collect()
+    let settings = LoaderSettings { batch_size, threads };
+    Loader::new(subset, &preprocess(), settings).unwrap().collect()
 }
 
 fn preprocess() -> Preprocess {
-    Preprocess {
-        resize: Some(Resize::Exact {
-            width: 8,
-            height: 6,
-        }),
-        ..Preprocess::default()
-    }
+    Preprocess { resize: Some(Resize::Exact { width: 8, height: 6 }), ..Preprocess::default() }
 }
 
 #[test]
@@ -71,27 +60,17 @@ fn the_first_bad_image_is_named_after_the_good_batches() {
     assert_eq!(batches.len(), 2, "the error ends the loading");
     assert!(batches[0].is_ok());
     let error = batches[1].as_ref().unwrap_err().to_string();
-    assert_eq!(
-        error,
-        format!("{}: cannot decode this JPEG image", subset.place(3))
-    );
+    assert_eq!(error, format!("{}: cannot decode this JPEG image", subset.place(3)));
 }
 
 #[test]
 fn mixed_sizes_are_refused_unless_resized() {
     let root = tempfile::tempdir().unwrap();
     let subset = folder(root.path(), 2);
-    let settings = LoaderSettings {
-        batch_size: 2,
-        threads: 1,
-    };
+    let settings = LoaderSettings { batch_size: 2, threads: 1 };
     let plain = Preprocess::default();
     fs::write(subset.place(1), png_2x2()).unwrap();
-    let error = Loader::new(&subset, &plain, settings)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap_err();
+    let error = Loader::new(&subset, &plain, settings).unwrap().next().unwrap().unwrap_err();
     let message = error.to_string();
     assert!(
         message.contains("found [3, 2, 2] after preprocessing, expected [3, 29, 37]"),
@@ -104,11 +83,7 @@ fn png_2x2() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 2, 2);
     encoder.set_color(png::ColorType::Rgb);
-    encoder
-        .write_header()
-        .unwrap()
-        .write_image_data(&[9; 12])
-        .unwrap();
+    encoder.write_header().unwrap().write_image_data(&[9; 12]).unwrap();
     bytes
 }
 
@@ -116,10 +91,7 @@ fn png_2x2() -> Vec<u8> {
 fn dropping_the_loader_early_stops_it() {
     let root = tempfile::tempdir().unwrap();
     let subset = folder(root.path(), 10);
-    let settings = LoaderSettings {
-        batch_size: 1,
-        threads: 1,
-    };
+    let settings = LoaderSettings { batch_size: 1, threads: 1 };
     let mut loader = Loader::new(&subset, &preprocess(), settings).unwrap();
     assert!(loader.next().unwrap().is_ok());
 }

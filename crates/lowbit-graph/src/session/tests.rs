@@ -112,3 +112,35 @@ fn an_output_may_be_an_input_or_a_constant_and_be_given_twice() {
     let three = Tensor::scalar(3.0f32);
     assert_eq!(outputs, [three.clone(), x.clone(), three, x]);
 }
+
+#[test]
+fn a_batch_in_slices_is_the_whole_batch() {
+    // One image is 2^16 floats, so that slices are of two and the last of one.
+    let mut graph = Graph::new("slices");
+    let x = graph.add_input("x", DType::F32, vec![None, Some(1), Some(256), Some(256)]);
+    let pooled = graph.add_node("pool", Op::GlobalAveragePool, &[x]);
+    let y = graph.add_node("relu", Op::Unary(Unary::Relu), &[pooled]);
+    graph.outputs = vec![y];
+    let session = Session::new(&graph).unwrap();
+    let mut rng = Rng::new(3);
+    let values = (0..5 << 16).map(|_| rng.normal()).collect::<Vec<f32>>();
+    let images = Tensor::new([5, 1, 256, 256], values);
+    let whole = session.run(std::slice::from_ref(&images), &mut Workspace::serial()).unwrap();
+    for threads in 1..4 {
+        let mut works: Vec<Workspace> = (0..threads).map(|_| Workspace::serial()).collect();
+        assert_eq!(session.run_batch(&images, &mut works).unwrap(), whole, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_batch_whose_output_does_not_follow_it_runs_whole() {
+    let mut graph = Graph::new("shape");
+    let x = graph.add_input("x", DType::F32, vec![None, Some(1), Some(256), Some(256)]);
+    let turned = Op::Transpose(crate::Transpose { perm: Some(vec![1, 0, 2, 3]) });
+    let y = graph.add_node("turn", turned, &[x]);
+    graph.outputs = vec![y];
+    let session = Session::new(&graph).unwrap();
+    let images = Tensor::new([5, 1, 256, 256], vec![1.0f32; 5 << 16]);
+    let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
+    assert_eq!(**made[0].shape(), [1, 5, 256, 256]);
+}

@@ -19,19 +19,11 @@ pub(super) struct Form {
 }
 
 fn onnx(op: &'static str, attributes: Vec<AttributeProto>) -> Form {
-    Form {
-        op,
-        microsoft: false,
-        attributes,
-    }
+    Form { op, microsoft: false, attributes }
 }
 
 fn microsoft(op: &'static str, attributes: Vec<AttributeProto>) -> Form {
-    Form {
-        op,
-        microsoft: true,
-        attributes,
-    }
+    Form { op, microsoft: true, attributes }
 }
 
 /// The form of a node whose fused activation, if it has one, is written apart.
@@ -55,10 +47,7 @@ pub(super) fn form(node: &Node) -> Result<Form, OnnxError> {
         Op::LayerNorm(l) => onnx(name, layer_norm(l)),
         Op::Unary(u) => onnx(name, unary(*u)),
         Op::Softmax(s) => onnx(name, vec![int("axis", s.axis)]),
-        Op::MaxPool(p) => onnx(
-            name,
-            [window(p), vec![sizes("dilations", &p.dilations)]].concat(),
-        ),
+        Op::MaxPool(p) => onnx(name, [window(p), vec![sizes("dilations", &p.dilations)]].concat()),
         Op::AveragePool(p) => onnx(name, average(p)),
         Op::QLinearAveragePool(p) => microsoft(name, qlinear_average(node, p)?),
         Op::Reduce(r) => onnx(name, reduce(r, node.input(1).is_some())),
@@ -99,35 +88,20 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
 }
 
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        i: Some(value),
-        ..attribute(name, AttributeType::Int)
-    }
+    AttributeProto { i: Some(value), ..attribute(name, AttributeType::Int) }
 }
 
 fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        f: Some(value),
-        ..attribute(name, AttributeType::Float)
-    }
+    AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
 }
 
 fn string(name: &str, value: &str) -> AttributeProto {
-    AttributeProto {
-        s: Some(value.as_bytes().to_vec()),
-        ..attribute(name, AttributeType::String)
-    }
+    AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
 }
 
 fn sizes(name: &str, values: &[usize]) -> AttributeProto {
-    let ints = values
-        .iter()
-        .map(|&v| i64::try_from(v).unwrap_or(i64::MAX))
-        .collect();
-    AttributeProto {
-        ints,
-        ..attribute(name, AttributeType::Ints)
-    }
+    let ints = values.iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect();
+    AttributeProto { ints, ..attribute(name, AttributeType::Ints) }
 }
 
 fn flag(name: &str, value: bool) -> AttributeProto {
@@ -170,11 +144,7 @@ fn padding(auto_pad: AutoPad, pads: &[usize]) -> AttributeProto {
 }
 
 fn conv(conv: &Conv) -> Vec<AttributeProto> {
-    let mut attributes: Vec<_> = conv
-        .kernel
-        .iter()
-        .map(|k| sizes("kernel_shape", k))
-        .collect();
+    let mut attributes: Vec<_> = conv.kernel.iter().map(|k| sizes("kernel_shape", k)).collect();
     attributes.push(sizes("strides", &conv.strides));
     attributes.push(sizes("dilations", &conv.dilations));
     attributes.push(int("group", i64::try_from(conv.groups).unwrap_or(i64::MAX)));
@@ -223,10 +193,7 @@ fn window(pool: &Pool2d) -> Vec<AttributeProto> {
 fn average(pool: &Pool2d) -> Vec<AttributeProto> {
     let mut attributes = window(pool);
     attributes.push(flag("count_include_pad", pool.count_include_pad));
-    attributes.extend(when(
-        pool.dilations != [1, 1],
-        sizes("dilations", &pool.dilations),
-    ));
+    attributes.extend(when(pool.dilations != [1, 1], sizes("dilations", &pool.dilations)));
     attributes
 }
 
@@ -254,10 +221,7 @@ pub(super) fn reduce_opset(reduce: &Reduce, has_axes: bool) -> i64 {
 fn reduce(reduce: &Reduce, has_axes: bool) -> Vec<AttributeProto> {
     let mut attributes = vec![flag("keepdims", reduce.keep_dims)];
     let newer = reduce.kind == ReduceKind::Sum || reduce_opset(reduce, has_axes) >= 18;
-    attributes.extend(when(
-        newer,
-        flag("noop_with_empty_axes", reduce.noop_with_empty_axes),
-    ));
+    attributes.extend(when(newer, flag("noop_with_empty_axes", reduce.noop_with_empty_axes)));
     attributes
 }
 
@@ -295,10 +259,7 @@ fn value(constant: &ConstantOfShape) -> AttributeProto {
 
 fn blocking(blocking: Blocking) -> Vec<AttributeProto> {
     let mut attributes = when(blocking.axis != 1, int("axis", blocking.axis));
-    attributes.extend(when(
-        blocking.block_size != 0,
-        sizes_one("block_size", blocking.block_size),
-    ));
+    attributes.extend(when(blocking.block_size != 0, sizes_one("block_size", blocking.block_size)));
     attributes
 }
 
@@ -314,23 +275,15 @@ fn qlinear_unary(node: &Node, unary: Unary) -> Result<Form, OnnxError> {
         Unary::LeakyRelu { alpha } => {
             Ok(microsoft("QLinearLeakyRelu", vec![float("alpha", alpha)]))
         }
-        other => Err(refused(
-            node,
-            "function on export",
-            other.name().to_owned(),
-            "Sigmoid, LeakyRelu",
-        )),
+        other => {
+            Err(refused(node, "function on export", other.name().to_owned(), "Sigmoid, LeakyRelu"))
+        }
     }
 }
 
 fn qlinear_softmax(node: &Node, softmax: &Softmax) -> Result<Vec<AttributeProto>, OnnxError> {
     if softmax.log {
-        return Err(refused(
-            node,
-            "function on export",
-            "LogSoftmax".into(),
-            "Softmax",
-        ));
+        return Err(refused(node, "function on export", "LogSoftmax".into(), "Softmax"));
     }
     let opset = if softmax.flatten { 12 } else { 13 };
     Ok(vec![int("axis", softmax.axis), int("opset", opset)])

@@ -9,32 +9,18 @@ use crate::infer::Facts;
 const OPSET_MIN: i64 = 13;
 
 /// The file format that came with each opset: (first opset, IR version).
-const IR_VERSIONS: &[(i64, i64)] = &[
-    (13, 7),
-    (15, 8),
-    (19, 9),
-    (21, 10),
-    (23, 11),
-    (24, 12),
-    (25, 13),
-];
+const IR_VERSIONS: &[(i64, i64)] =
+    &[(13, 7), (15, 8), (19, 9), (21, 10), (23, 11), (24, 12), (25, 13)];
 
 pub(super) fn ir_version(opset: i64) -> i64 {
     let reached = IR_VERSIONS.iter().rev().find(|(first, _)| *first <= opset);
-    reached
-        .expect("opsets are at least the oldest that is written")
-        .1
+    reached.expect("opsets are at least the oldest that is written").1
 }
 
 pub(super) fn least(graph: &Graph, facts: &Facts) -> i64 {
-    let of_nodes = graph
-        .nodes
-        .iter()
-        .map(|node| of_node(node).max(of_operands(node, facts)));
-    let quantized = graph
-        .nodes
-        .iter()
-        .any(|n| matches!(n.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_)));
+    let of_nodes = graph.nodes.iter().map(|node| of_node(node).max(of_operands(node, facts)));
+    let quantized =
+        graph.nodes.iter().any(|n| matches!(n.op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_)));
     let of_types = facts.dtypes().map(|dtype| of_type(dtype, quantized));
     of_nodes.chain(of_types).fold(OPSET_MIN, i64::max)
 }

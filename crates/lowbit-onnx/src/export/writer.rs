@@ -24,13 +24,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(value_names: &'a HashMap<ValueId, String>, names: Names) -> Self {
-        Writer {
-            value_names,
-            names,
-            nodes: vec![],
-            initializers: vec![],
-            uses_microsoft: false,
-        }
+        Writer { value_names, names, nodes: vec![], initializers: vec![], uses_microsoft: false }
     }
 
     pub(super) fn node(&mut self, node: &Node) -> Result<(), OnnxError> {
@@ -63,10 +57,7 @@ impl<'a> Writer<'a> {
         while inputs.last().is_some_and(String::is_empty) {
             inputs.pop();
         }
-        let form = form(&Node {
-            op: op.clone(),
-            ..like.clone()
-        })?;
+        let form = form(&Node { op: op.clone(), ..like.clone() })?;
         self.uses_microsoft |= form.microsoft;
         self.nodes.push(NodeProto {
             name: Some(like.name.clone()),
@@ -90,12 +81,7 @@ impl<'a> Writer<'a> {
     ) -> Result<String, OnnxError> {
         let name = format!("{}_{what}", node.name);
         let output = self.names.fresh(&format!("{name}_out"));
-        let like = Node {
-            name,
-            op: op.clone(),
-            inputs: vec![],
-            outputs: vec![],
-        };
+        let like = Node { name, op: op.clone(), inputs: vec![], outputs: vec![] };
         self.plain(&like, op, inputs, vec![output.clone()])?;
         Ok(output)
     }
@@ -120,12 +106,7 @@ impl<'a> Writer<'a> {
             operands.push(self.limit(node, "max", max));
         }
         let name = format!("{}_activation", node.name);
-        let like = Node {
-            name,
-            op: op.clone(),
-            inputs: vec![],
-            outputs: vec![],
-        };
+        let like = Node { name, op: op.clone(), inputs: vec![], outputs: vec![] };
         self.plain(&like, &op, operands, outputs)
     }
 
@@ -135,8 +116,7 @@ impl<'a> Writer<'a> {
             return String::new();
         }
         let name = self.names.fresh(&format!("{}_{what}", node.name));
-        self.initializers
-            .push(tensor_to_proto(&name, &Tensor::scalar(value)));
+        self.initializers.push(tensor_to_proto(&name, &Tensor::scalar(value)));
         name
     }
 
@@ -147,12 +127,7 @@ impl<'a> Writer<'a> {
         outputs: Vec<String>,
     ) -> Result<(), OnnxError> {
         let sigmoid = self.helper(node, "sigmoid", &Op::Unary(Unary::Sigmoid), inputs.to_vec())?;
-        self.plain(
-            node,
-            &Op::Binary(Binary::Mul),
-            vec![inputs[0].clone(), sigmoid],
-            outputs,
-        )
+        self.plain(node, &Op::Binary(Binary::Mul), vec![inputs[0].clone(), sigmoid], outputs)
     }
 
     /// All axes from `axis` on as one: through a matrix and back.
@@ -163,18 +138,11 @@ impl<'a> Writer<'a> {
         inputs: &[String],
         outputs: Vec<String>,
     ) -> Result<(), OnnxError> {
-        let shape = Op::Shape(ShapeOf {
-            start: 0,
-            end: None,
-        });
+        let shape = Op::Shape(ShapeOf { start: 0, end: None });
         let shape = self.helper(node, "shape", &shape, inputs.to_vec())?;
         let flat = Op::Flatten(Flatten { axis: softmax.axis });
         let flat = self.helper(node, "flat", &flat, inputs.to_vec())?;
-        let rows = Op::Softmax(Softmax {
-            axis: -1,
-            flatten: false,
-            ..softmax
-        });
+        let rows = Op::Softmax(Softmax { axis: -1, flatten: false, ..softmax });
         let rows = self.helper(node, "rows", &rows, vec![flat])?;
         let back = Op::Reshape(Reshape { allow_zero: false });
         self.plain(node, &back, vec![rows, shape], outputs)

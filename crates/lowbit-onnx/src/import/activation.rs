@@ -46,9 +46,5 @@ pub(super) fn softmax(node: &mut NodeImport<'_, '_>, log: bool) -> Result<Op, On
     let axis = node.int("axis")?.unwrap_or(if old { 1 } else { -1 });
     let rank = node.rank(0).and_then(|r| i64::try_from(r).ok());
     let last = axis == -1 || rank.is_some_and(|r| axis == r - 1);
-    Ok(Op::Softmax(Softmax {
-        axis,
-        log,
-        flatten: old && !last,
-    }))
+    Ok(Op::Softmax(Softmax { axis, log, flatten: old && !last }))
 }

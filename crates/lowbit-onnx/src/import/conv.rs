@@ -33,19 +33,13 @@ impl Window {
         rank: Option<usize>,
     ) -> Result<Self, OnnxError> {
         let kernel = node.sizes("kernel_shape")?;
-        let spatial = match kernel
-            .as_ref()
-            .map(Vec::len)
-            .or(rank.map(|r| r.saturating_sub(2)))
-        {
+        let spatial = match kernel.as_ref().map(Vec::len).or(rank.map(|r| r.saturating_sub(2))) {
             Some(1) => Spatial::One,
             // A graph of unknown ranks: the operator checks them when it runs.
             Some(2) | None => Spatial::Two,
             Some(other) => return Err(node.wrong("spatial axes", other, "1 or 2")),
         };
-        let kernel = kernel
-            .map(|k| pair(node, "kernel_shape", &k, spatial))
-            .transpose()?;
+        let kernel = kernel.map(|k| pair(node, "kernel_shape", &k, spatial)).transpose()?;
         let mut steps = |name: &str| match node.sizes(name)? {
             None => Ok([1, 1]),
             Some(given) => pair(node, name, &given, spatial),
@@ -70,14 +64,7 @@ impl Window {
                 "one of the two",
             ));
         }
-        Ok(Window {
-            spatial,
-            kernel,
-            strides,
-            dilations,
-            pads,
-            auto_pad,
-        })
+        Ok(Window { spatial, kernel, strides, dilations, pads, auto_pad })
     }
 }
 

@@ -125,11 +125,7 @@ pub(super) fn reduce(node: &mut NodeImport<'_, '_>, kind: ReduceKind) -> Result<
     } else {
         noop_with_empty_axes = node.flag("noop_with_empty_axes", false)?;
     }
-    Ok(Op::Reduce(Reduce {
-        kind,
-        keep_dims,
-        noop_with_empty_axes,
-    }))
+    Ok(Op::Reduce(Reduce { kind, keep_dims, noop_with_empty_axes }))
 }
 
 pub(super) fn slice(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {

@@ -140,11 +140,7 @@ impl NodeImport<'_, '_> {
         name: &str,
         kind: AttributeType,
     ) -> Result<Option<AttributeProto>, OnnxError> {
-        let Some(at) = self
-            .attributes
-            .iter()
-            .position(|a| a.name.as_deref() == Some(name))
-        else {
+        let Some(at) = self.attributes.iter().position(|a| a.name.as_deref() == Some(name)) else {
             return Ok(None);
         };
         let attribute = self.attributes.swap_remove(at);
@@ -163,9 +159,7 @@ impl NodeImport<'_, '_> {
     }
 
     pub(crate) fn int(&mut self, name: &str) -> Result<Option<i64>, OnnxError> {
-        Ok(self
-            .take(name, AttributeType::Int)?
-            .map(|a| a.i.unwrap_or_default()))
+        Ok(self.take(name, AttributeType::Int)?.map(|a| a.i.unwrap_or_default()))
     }
 
     /// A truth value: 0 or 1.
@@ -187,9 +181,7 @@ impl NodeImport<'_, '_> {
     }
 
     pub(crate) fn float(&mut self, name: &str) -> Result<Option<f32>, OnnxError> {
-        Ok(self
-            .take(name, AttributeType::Float)?
-            .map(|a| a.f.unwrap_or_default()))
+        Ok(self.take(name, AttributeType::Float)?.map(|a| a.f.unwrap_or_default()))
     }
 
     pub(crate) fn ints(&mut self, name: &str) -> Result<Option<Vec<i64>>, OnnxError> {
@@ -206,8 +198,7 @@ impl NodeImport<'_, '_> {
         };
         let bytes = attribute.s.unwrap_or_default();
         let text = String::from_utf8(bytes);
-        text.map(Some)
-            .map_err(|_| self.attribute_error(name, "bytes", "text"))
+        text.map(Some).map_err(|_| self.attribute_error(name, "bytes", "text"))
     }
 
     pub(crate) fn tensor(&mut self, name: &str) -> Result<Option<Tensor>, OnnxError> {
@@ -216,9 +207,7 @@ impl NodeImport<'_, '_> {
         };
         let proto = attribute.t.unwrap_or_default();
         let tensor = read_tensor(proto, self.external);
-        tensor
-            .map(Some)
-            .map_err(|e| self.attribute_error(name, e, "a tensor that can be read"))
+        tensor.map(Some).map_err(|e| self.attribute_error(name, e, "a tensor that can be read"))
     }
 
     /// A list of sizes, none negative.
@@ -278,12 +267,7 @@ impl NodeImport<'_, '_> {
         let name = format!("{}_{what}", self.name);
         let output_name = self.names.fresh(&format!("{name}_out"));
         let output = self.graph.add_value(&output_name);
-        let made = Node {
-            name,
-            op,
-            inputs,
-            outputs: vec![Some(output)],
-        };
+        let made = Node { name, op, inputs, outputs: vec![Some(output)] };
         facts_of_node(self.graph, &made, self.facts);
         self.graph.nodes.push(made);
         output
@@ -298,10 +282,7 @@ fn show(attribute: &AttributeProto) -> String {
         Ok(AttributeType::Float) => attribute.f.unwrap_or_default().to_string(),
         Ok(AttributeType::String) => {
             let bytes = attribute.s.as_deref().unwrap_or_default();
-            format!(
-                "\"{}\"",
-                String::from_utf8_lossy(&bytes[..bytes.len().min(40)])
-            )
+            format!("\"{}\"", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]))
         }
         Ok(AttributeType::Ints) => format!("{:?}", &attribute.ints[..attribute.ints.len().min(8)]),
         Ok(kind) => format!("type {}", kind.as_str_name().to_ascii_lowercase()),

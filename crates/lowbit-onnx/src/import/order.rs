@@ -13,21 +13,14 @@ pub(super) fn runnable(nodes: Vec<NodeProto>) -> Result<Vec<(usize, NodeProto)>,
     for (i, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|o| !o.is_empty()) {
             if producers.insert(output, i).is_some() {
-                return Err(GraphError::Duplicate {
-                    value: output.clone(),
-                }
-                .into());
+                return Err(GraphError::Duplicate { value: output.clone() }.into());
             }
         }
     }
     let mut pending = vec![0usize; nodes.len()];
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for (i, node) in nodes.iter().enumerate() {
-        for &producer in node
-            .input
-            .iter()
-            .filter_map(|name| producers.get(name.as_str()))
-        {
+        for &producer in node.input.iter().filter_map(|name| producers.get(name.as_str())) {
             pending[i] += 1;
             readers[producer].push(i);
         }

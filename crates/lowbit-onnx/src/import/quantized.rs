@@ -12,19 +12,12 @@ fn blocking(node: &mut NodeImport<'_, '_>) -> Result<Blocking, OnnxError> {
     let has_axis = node.domain == Domain::Microsoft || node.opset >= 13;
     let has_block = node.domain == Domain::Microsoft || node.opset >= 21;
     let axis = if has_axis { node.int("axis")? } else { None };
-    let block = if has_block {
-        node.int("block_size")?
-    } else {
-        None
-    };
+    let block = if has_block { node.int("block_size")? } else { None };
     let block = block.unwrap_or(0);
     let Ok(block_size) = usize::try_from(block) else {
         return Err(node.attribute_error("block_size", block, "0 or more"));
     };
-    Ok(Blocking {
-        axis: axis.unwrap_or(1),
-        block_size,
-    })
+    Ok(Blocking { axis: axis.unwrap_or(1), block_size })
 }
 
 /// Codes are of the zero point's type, or of `output_dtype`, or uint8.
@@ -35,11 +28,7 @@ pub(super) fn quantize(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
         // Of float8 codes alone.
         node.flag("saturate", true)?;
     }
-    let named = if standard && node.opset >= 21 {
-        output_type(node)?
-    } else {
-        None
-    };
+    let named = if standard && node.opset >= 21 { output_type(node)? } else { None };
     if standard && node.opset >= 23 {
         // The type in which x / scale is computed; 0 and 1 are float.
         node.flag("precision", false)?;
@@ -127,9 +116,5 @@ pub(super) fn qlinear_softmax(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxE
         ));
     };
     let axis = node.int("axis")?.unwrap_or(-1);
-    Ok(Op::QLinearSoftmax(Softmax {
-        axis,
-        log: false,
-        flatten: opset < 13,
-    }))
+    Ok(Op::QLinearSoftmax(Softmax { axis, log: false, flatten: opset < 13 }))
 }

@@ -33,9 +33,7 @@ pub(super) fn constant(node: &mut NodeImport<'_, '_>) -> Result<Tensor, OnnxErro
 }
 
 pub(super) fn constant_of_shape(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
-    let value = node
-        .tensor("value")?
-        .unwrap_or_else(|| Tensor::vector(vec![0.0f32]));
+    let value = node.tensor("value")?.unwrap_or_else(|| Tensor::vector(vec![0.0f32]));
     if value.len() != 1 {
         return Err(node.attribute_error(
             "value",

@@ -50,23 +50,11 @@ pub(crate) struct Row {
 }
 
 const fn onnx(name: &'static str, inputs: (usize, usize), to: ToOp) -> Row {
-    Row {
-        domain: Domain::Onnx,
-        name,
-        inputs,
-        outputs: 1,
-        translate: Translate::Node(to),
-    }
+    Row { domain: Domain::Onnx, name, inputs, outputs: 1, translate: Translate::Node(to) }
 }
 
 const fn microsoft(name: &'static str, inputs: (usize, usize), to: ToOp) -> Row {
-    Row {
-        domain: Domain::Microsoft,
-        name,
-        inputs,
-        outputs: 1,
-        translate: Translate::Node(to),
-    }
+    Row { domain: Domain::Microsoft, name, inputs, outputs: 1, translate: Translate::Node(to) }
 }
 
 const ANY: usize = usize::MAX;
@@ -91,12 +79,7 @@ pub(crate) const OPERATORS: &[Row] = &[
     onnx("DequantizeLinear", (2, 3), quantized::dequantize),
     onnx("Div", (2, 2), |_| Ok(Op::Binary(Binary::Div))),
     onnx("Dropout", (1, 3), layout::dropout),
-    Row {
-        outputs: 3,
-        ..onnx("DynamicQuantizeLinear", (1, 1), |_| {
-            Ok(Op::DynamicQuantizeLinear)
-        })
-    },
+    Row { outputs: 3, ..onnx("DynamicQuantizeLinear", (1, 1), |_| Ok(Op::DynamicQuantizeLinear)) },
     onnx("Equal", (2, 2), |_| Ok(Op::Binary(Binary::Equal))),
     onnx("Erf", (1, 1), |_| Ok(Op::Unary(Unary::Erf))),
     onnx("Exp", (1, 1), |_| Ok(Op::Unary(Unary::Exp))),
@@ -127,9 +110,7 @@ pub(crate) const OPERATORS: &[Row] = &[
     onnx("QLinearConv", (8, 9), conv::qlinear_conv),
     onnx("QLinearMatMul", (8, 8), |_| Ok(Op::QLinearMatMul)),
     onnx("QuantizeLinear", (2, 3), quantized::quantize),
-    onnx("ReduceMean", (1, 2), |n| {
-        layout::reduce(n, ReduceKind::Mean)
-    }),
+    onnx("ReduceMean", (1, 2), |n| layout::reduce(n, ReduceKind::Mean)),
     onnx("ReduceSum", (1, 2), |n| layout::reduce(n, ReduceKind::Sum)),
     onnx("Relu", (1, 1), |_| Ok(Op::Unary(Unary::Relu))),
     onnx("Reshape", (2, 2), layout::reshape),
@@ -137,10 +118,7 @@ pub(crate) const OPERATORS: &[Row] = &[
     onnx("Sigmoid", (1, 1), |_| Ok(Op::Unary(Unary::Sigmoid))),
     onnx("Slice", (1, 5), layout::slice),
     onnx("Softmax", (1, 1), |n| activation::softmax(n, false)),
-    Row {
-        outputs: ANY,
-        ..onnx("Split", (1, 2), layout::split)
-    },
+    Row { outputs: ANY, ..onnx("Split", (1, 2), layout::split) },
     onnx("Sqrt", (1, 1), |_| Ok(Op::Unary(Unary::Sqrt))),
     onnx("Squeeze", (1, 2), layout::squeeze),
     onnx("Sub", (2, 2), |_| Ok(Op::Binary(Binary::Sub))),
@@ -154,16 +132,10 @@ pub(crate) const OPERATORS: &[Row] = &[
     microsoft("QLinearAdd", (7, 8), |_| Ok(Op::QLinearAdd)),
     microsoft("QLinearAveragePool", (4, 5), pool::qlinear_average),
     microsoft("QLinearConcat", (5, ANY), quantized::qlinear_concat),
-    microsoft(
-        "QLinearGlobalAveragePool",
-        (4, 5),
-        quantized::qlinear_global_average,
-    ),
+    microsoft("QLinearGlobalAveragePool", (4, 5), quantized::qlinear_global_average),
     microsoft("QLinearLeakyRelu", (4, 5), quantized::qlinear_leaky_relu),
     microsoft("QLinearMul", (7, 8), |_| Ok(Op::QLinearMul)),
-    microsoft("QLinearSigmoid", (4, 5), |_| {
-        Ok(Op::QLinearUnary(Unary::Sigmoid))
-    }),
+    microsoft("QLinearSigmoid", (4, 5), |_| Ok(Op::QLinearUnary(Unary::Sigmoid))),
     microsoft("QLinearSoftmax", (4, 5), quantized::qlinear_softmax),
     microsoft("QuantizeLinear", (2, 3), quantized::quantize),
 ];
@@ -181,25 +153,18 @@ pub(crate) fn find(name: &str, node: &NodeProto) -> Result<&'static Row, OnnxErr
         other => other,
     };
     let fits = |row: &&Row| row.domain.name() == domain && row.name == op;
-    OPERATORS
-        .iter()
-        .find(fits)
-        .ok_or_else(|| OnnxError::Operator {
-            node: name.to_owned(),
-            op: op.to_owned(),
-            domain: domain.to_owned(),
-            supported: siblings(domain),
-        })
+    OPERATORS.iter().find(fits).ok_or_else(|| OnnxError::Operator {
+        node: name.to_owned(),
+        op: op.to_owned(),
+        domain: domain.to_owned(),
+        supported: siblings(domain),
+    })
 }
 
 /// What is supported of a domain, for messages.
 fn siblings(domain: &str) -> String {
     let of = |domain: &str| -> Vec<&str> {
-        OPERATORS
-            .iter()
-            .filter(|r| r.domain.name() == domain)
-            .map(|r| r.name)
-            .collect()
+        OPERATORS.iter().filter(|r| r.domain.name() == domain).map(|r| r.name).collect()
     };
     match of(domain) {
         none if none.is_empty() => "domains \"\" and \"com.microsoft\"".into(),
@@ -214,9 +179,7 @@ mod tests {
     #[test]
     fn each_operator_has_one_row() {
         for (i, row) in OPERATORS.iter().enumerate() {
-            let twin = OPERATORS[..i]
-                .iter()
-                .find(|r| r.domain == row.domain && r.name == row.name);
+            let twin = OPERATORS[..i].iter().find(|r| r.domain == row.domain && r.name == row.name);
             assert!(twin.is_none(), "{} twice", row.name);
         }
     }

@@ -80,11 +80,7 @@ pub(super) fn dims(known: &Known<'_>) -> Dims {
 /// An axis that may count from the end.
 fn axis(axis: i64, rank: usize) -> Option<usize> {
     let signed = i64::try_from(rank).ok()?;
-    let from_start = if axis < 0 {
-        axis.checked_add(signed)?
-    } else {
-        axis
-    };
+    let from_start = if axis < 0 { axis.checked_add(signed)? } else { axis };
     usize::try_from(from_start).ok().filter(|&a| a < rank)
 }
 
@@ -96,10 +92,7 @@ fn conv(x: Dims, weight: Dims) -> Dims {
 
 fn gemm(a: Dims, b: Dims, transpose_a: bool, transpose_b: bool) -> Dims {
     let at = |dims: Dims, i: usize| dims.and_then(|d| d.get(i).copied().flatten());
-    Some(vec![
-        at(a, usize::from(transpose_a)),
-        at(b, usize::from(!transpose_b)),
-    ])
+    Some(vec![at(a, usize::from(transpose_a)), at(b, usize::from(!transpose_b))])
 }
 
 fn matmul(mut a: Vec<Option<usize>>, mut b: Vec<Option<usize>>) -> Dims {
@@ -183,16 +176,12 @@ fn slice(known: &Known<'_>) -> Dims {
     let x = known.dims(0)?;
     let axes = match known.node.input(3) {
         Some(_) => known.ints(3),
-        None => known
-            .ints(1)
-            .and_then(|s| (0..i64::try_from(s.len()).ok()?).map(Some).collect()),
+        None => known.ints(1).and_then(|s| (0..i64::try_from(s.len()).ok()?).map(Some).collect()),
     };
     let Some(axes) = axes else {
         return Some(vec![None; x.len()]);
     };
-    let steps = known
-        .ints(4)
-        .or(known.node.input(4).is_none().then(|| vec![1; axes.len()]));
+    let steps = known.ints(4).or(known.node.input(4).is_none().then(|| vec![1; axes.len()]));
     let mut dims = forget(x.clone(), &axes)?;
     let (Some(starts), Some(ends), Some(steps)) = (known.ints(1), known.ints(2), steps) else {
         return Some(dims);
@@ -220,9 +209,7 @@ fn window(rank: usize, start: i64, end: Option<i64>) -> usize {
 
 fn pad(known: &Known<'_>) -> Dims {
     let x = known.dims(0)?;
-    let pads = known
-        .ints(1)
-        .filter(|p| p.len() == 2 * x.len() && known.node.input(3).is_none());
+    let pads = known.ints(1).filter(|p| p.len() == 2 * x.len() && known.node.input(3).is_none());
     let Some(pads) = pads else {
         return Some(vec![None; x.len()]);
     };
@@ -270,11 +257,7 @@ fn product(extents: &[usize]) -> Option<usize> {
 
 fn flat(x: &[Option<usize>], at: i64) -> Dims {
     let rank = x.len();
-    let at = if usize::try_from(at) == Ok(rank) {
-        rank
-    } else {
-        axis(at, rank)?
-    };
+    let at = if usize::try_from(at) == Ok(rank) { rank } else { axis(at, rank)? };
     let part = |dims: &[Option<usize>]| product(&dims.iter().copied().collect::<Option<Vec<_>>>()?);
     Some(vec![part(&x[..at]), part(&x[at..])])
 }
@@ -290,22 +273,13 @@ fn squeeze(known: &Known<'_>) -> Dims {
         return Some(vec![None; x.len().checked_sub(count(known, 1)?)?]);
     }
     let gone: Vec<usize> = match known.node.input(1) {
-        Some(_) => known
-            .ints(1)?
-            .iter()
-            .map(|&a| axis(a, x.len()))
-            .collect::<Option<_>>()?,
+        Some(_) => known.ints(1)?.iter().map(|&a| axis(a, x.len())).collect::<Option<_>>()?,
         None => {
             let all: Vec<usize> = x.iter().copied().collect::<Option<_>>()?;
             (0..all.len()).filter(|&i| all[i] == 1).collect()
         }
     };
-    Some(
-        (0..x.len())
-            .filter(|i| !gone.contains(i))
-            .map(|i| x[i])
-            .collect(),
-    )
+    Some((0..x.len()).filter(|i| !gone.contains(i)).map(|i| x[i]).collect())
 }
 
 fn unsqueeze(known: &Known<'_>) -> Dims {

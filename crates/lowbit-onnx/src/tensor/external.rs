@@ -30,11 +30,7 @@ pub(crate) struct External<'a> {
 
 impl<'a> External<'a> {
     pub(crate) fn new(folder: Option<&'a Path>) -> Self {
-        External {
-            folder,
-            files: BTreeMap::new(),
-            bytes_read: 0,
-        }
+        External { folder, files: BTreeMap::new(), bytes_read: 0 }
     }
 
     /// Reads the `bytes` bytes that the entries point at.
@@ -57,10 +53,7 @@ impl<'a> External<'a> {
         }
         let (size, wanted) = (metadata.len(), bytes as u64);
         if let Some(length) = place.length.filter(|&length| length != wanted) {
-            return fail(
-                format!("length {length}"),
-                format!("{wanted} bytes, as the shape says"),
-            );
+            return fail(format!("length {length}"), format!("{wanted} bytes, as the shape says"));
         }
         let end = place.offset.checked_add(wanted);
         if end.is_none_or(|end| end > size) {
@@ -69,10 +62,7 @@ impl<'a> External<'a> {
         }
         self.files.insert(path.clone(), size);
         self.bytes_read = self.bytes_read.saturating_add(wanted);
-        let total = self
-            .files
-            .values()
-            .fold(0u64, |sum, &size| sum.saturating_add(size));
+        let total = self.files.values().fold(0u64, |sum, &size| sum.saturating_add(size));
         if self.bytes_read > total.saturating_mul(SHARING_MAX) {
             let found = format!("{} bytes from files of {total}", self.bytes_read);
             return fail(found, format!("at most {SHARING_MAX} times as many"));
@@ -125,23 +115,14 @@ fn resolve(folder: &Path, location: &str) -> Result<PathBuf, Wrong> {
         )
     };
     let relative = Path::new(location);
-    let plain = relative
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    let plain =
+        relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     // A backslash would be a separator on another system: the same file must be safe everywhere.
     if location.is_empty() || !plain || location.contains('\\') {
         return Err(outside());
     }
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder = folder.canonicalize().map_err(Wrong::Io)?;
     let file = folder.join(relative).canonicalize().map_err(Wrong::Io)?;
-    if file.starts_with(&folder) {
-        Ok(file)
-    } else {
-        Err(outside())
-    }
+    if file.starts_with(&folder) { Ok(file) } else { Err(outside()) }
 }

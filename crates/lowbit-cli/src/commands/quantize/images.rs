@@ -85,18 +85,12 @@ pub(crate) fn choose(
             let pool = Dataset::open(calib)?.calibration();
             let evaluation = Dataset::open(eval)?.evaluation();
             let positions = args.positions(pool.len(), args.calib_images as usize);
-            Chosen {
-                calibration: pool.pick(&positions)?,
-                evaluation: Some(evaluation),
-            }
+            Chosen { calibration: pool.pick(&positions)?, evaluation: Some(evaluation) }
         }
         (None, Some(calib), None) if args.no_eval => {
             let pool = Dataset::open(calib)?.calibration();
             let positions = args.positions(pool.len(), args.calib_images as usize);
-            Chosen {
-                calibration: pool.pick(&positions)?,
-                evaluation: None,
-            }
+            Chosen { calibration: pool.pick(&positions)?, evaluation: None }
         }
         (None, Some(_), None) => {
             return Err(Usage("--calib needs --eval E (or --no-eval)".into()).into());
@@ -110,14 +104,8 @@ pub(crate) fn choose(
         }
     };
     let evaluation = chosen.evaluation.filter(|_| !args.no_eval);
-    let fewer = |all: Subset| {
-        args.eval_images
-            .map_or(all.clone(), |n| all.spread(n as usize))
-    };
-    Ok(Chosen {
-        evaluation: evaluation.map(fewer),
-        ..chosen
-    })
+    let fewer = |all: Subset| args.eval_images.map_or(all.clone(), |n| all.spread(n as usize));
+    Ok(Chosen { evaluation: evaluation.map(fewer), ..chosen })
 }
 
 fn same_path(a: &Path, b: &Path) -> bool {
@@ -128,24 +116,16 @@ fn same_path(a: &Path, b: &Path) -> bool {
 fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::Result<Chosen> {
     let wanted = args.calib_images as usize;
     let splits = dataset.splits();
-    let has_test = splits
-        .iter()
-        .any(|split| matches!(split, Split::Test | Split::Validation));
+    let has_test = splits.iter().any(|split| matches!(split, Split::Test | Split::Validation));
     if splits.contains(&Split::Train) && has_test {
         let pool = dataset.calibration();
         let calibration = pool.pick(&args.positions(pool.len(), wanted))?;
-        return Ok(Chosen {
-            calibration,
-            evaluation: Some(dataset.evaluation()),
-        });
+        return Ok(Chosen { calibration, evaluation: Some(dataset.evaluation()) });
     }
     let all = dataset.split(Split::All)?;
     if args.no_eval {
         let calibration = all.pick(&args.positions(all.len(), wanted))?;
-        return Ok(Chosen {
-            calibration,
-            evaluation: None,
-        });
+        return Ok(Chosen { calibration, evaluation: None });
     }
     anyhow::ensure!(
         all.len() >= 2,
@@ -163,9 +143,7 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
     };
     let mut is_taken = vec![false; all.len()];
     taken.iter().for_each(|&position| is_taken[position] = true);
-    let rest: Vec<usize> = (0..all.len())
-        .filter(|&position| !is_taken[position])
-        .collect();
+    let rest: Vec<usize> = (0..all.len()).filter(|&position| !is_taken[position]).collect();
     terminal.note(format_args!(
         "{} has no train and test splits: {} images, {}, calibrate, the other {} are for evaluation",
         dataset.name(),
@@ -173,8 +151,5 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
         how,
         count(rest.len() as u64),
     ));
-    Ok(Chosen {
-        calibration: all.pick(&taken)?,
-        evaluation: Some(all.pick(&rest)?),
-    })
+    Ok(Chosen { calibration: all.pick(&taken)?, evaluation: Some(all.pick(&rest)?) })
 }

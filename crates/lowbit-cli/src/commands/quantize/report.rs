@@ -51,18 +51,10 @@ fn accuracy_table(terminal: &Terminal, results: &Results) -> String {
         ),
     ];
     let keep = |column: usize| results.float.is_some() || !(1..=3).contains(&column);
-    let head: Vec<(&str, Align)> = (0..head.len())
-        .filter(|&i| keep(i))
-        .map(|i| head[i])
-        .collect();
+    let head: Vec<(&str, Align)> = (0..head.len()).filter(|&i| keep(i)).map(|i| head[i]).collect();
     let rows: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| {
-            (0..row.len())
-                .filter(|&i| keep(i))
-                .map(|i| row[i].clone())
-                .collect()
-        })
+        .map(|row| (0..row.len()).filter(|&i| keep(i)).map(|i| row[i].clone()).collect())
         .collect();
     render(&head, &rows)
 }
@@ -96,29 +88,19 @@ fn comparison(terminal: &Terminal, results: &Results) -> String {
         return format!("  {agreement} ({images}, without labels)\n");
     };
     let significant = drop.ci95[0] > 0.0;
-    let style = if significant {
-        Style::Yellow
-    } else {
-        Style::Green
-    };
+    let style = if significant { Style::Yellow } else { Style::Green };
     let points = terminal.paint(style, &format!("{:+.2} points", 0.0 - drop.top1));
     format!(
         "  top-1 changes by {points}, 95 % interval {:+.2} to {:+.2}, paired on {images} images{}\n  {agreement}\n",
         0.0 - drop.ci95[1],
         0.0 - drop.ci95[0],
-        if significant {
-            ""
-        } else {
-            " (not significant)"
-        },
+        if significant { "" } else { " (not significant)" },
     )
 }
 
 fn worst_layers(terminal: &Terminal, layers: &[LayerResult]) -> String {
-    let mut known: Vec<(&LayerResult, f64)> = layers
-        .iter()
-        .filter_map(|layer| Some((layer, layer.sqnr_db?)))
-        .collect();
+    let mut known: Vec<(&LayerResult, f64)> =
+        layers.iter().filter_map(|layer| Some((layer, layer.sqnr_db?))).collect();
     if known.is_empty() {
         return String::new();
     }
@@ -136,17 +118,9 @@ fn worst_layers(terminal: &Terminal, layers: &[LayerResult]) -> String {
             ]
         })
         .collect();
-    let columns = [
-        ("", Align::Left),
-        ("", Align::Left),
-        ("", Align::Right),
-        ("", Align::Left),
-    ];
-    let shown = if total > WORST {
-        format!(", the lowest {WORST} of {total}")
-    } else {
-        String::new()
-    };
+    let columns = [("", Align::Left), ("", Align::Left), ("", Align::Right), ("", Align::Left)];
+    let shown =
+        if total > WORST { format!(", the lowest {WORST} of {total}") } else { String::new() };
     format!(
         "\n  signal to quantization noise{shown} (higher is better)\n{}",
         render(&columns, &rows)
@@ -209,10 +183,7 @@ fn times(results: &Results) -> String {
         String::new()
     } else {
         let images = count(results.images as u64);
-        format!(
-            ", evaluate {:.1} s ({images} images, both models)",
-            seconds.evaluate
-        )
+        format!(", evaluate {:.1} s ({images} images, both models)", seconds.evaluate)
     };
     format!(
         "\n  calibrate {:.1} s ({} images), quantize {:.1} s{evaluate}",
