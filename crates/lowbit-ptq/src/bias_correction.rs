@@ -21,9 +21,7 @@ pub(crate) fn mean_shift(op: &Op, error: &[f32], channels: usize, means: &[f64])
     rows.map(|(o, row)| {
         let first = o / (channels / groups) * inputs;
         let terms = row.iter().enumerate();
-        terms
-            .map(|(i, &e)| f64::from(e) * means[first + i / taps.max(1)])
-            .sum()
+        terms.map(|(i, &e)| f64::from(e) * means[first + i / taps.max(1)]).sum()
     })
     .collect()
 }

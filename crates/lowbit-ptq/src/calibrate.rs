@@ -1,17 +1,18 @@
 //! One pass over the images: the statistics of every planned activation, in constant memory.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lowbit_graph::{Graph, Session, ValueId, Workspace};
+use lowbit_graph::{Graph, Op, Session, ValueId, Workspace};
 use lowbit_quant::{Histogram, QParams, QuantError, RangeRule, Statistics};
 use lowbit_tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::bias_correction::correctable;
-use crate::plan::Group;
-use crate::{Channels, Plan, Progress, PtqError, Samples};
+use crate::channels::{self, Reader, Wish};
+use crate::{Channels, Plan, Progress, PtqError, Region, Samples, Side};
 
 /// What one pass over the images found: statistics per group of the plan.
 #[derive(Clone, Debug)]
@@ -20,8 +21,8 @@ pub struct Calibration {
     pub statistics: Vec<Statistics>,
     /// The rule they were collected for.
     pub rule: RangeRule,
-    /// Extremes per channel of the groups that may have scales per channel.
-    pub channels: BTreeMap<usize, Vec<(f32, f32)>>,
+    /// Statistics per channel of the groups that may have scales per channel.
+    pub channels: BTreeMap<usize, ChannelStatistics>,
     /// Mean per channel of what each convolution and fully connected layer reads.
     pub means: BTreeMap<ValueId, Vec<f64>>,
 }
@@ -41,12 +42,16 @@ impl Calibration {
     /// # Errors
     /// `Value` names the activation whose range cannot be had.
     pub fn parameters(&self, graph: &Graph, plan: &Plan) -> Result<Vec<Found>, PtqError> {
+        let mut found: BTreeMap<usize, Found> = BTreeMap::new();
+        for region in &plan.regions {
+            found.extend(self.region(graph, plan, region).into_iter().flatten());
+        }
         let groups = plan.groups.iter().zip(&self.statistics).enumerate();
         groups
             .map(|(i, (group, statistics))| {
                 let name = || graph.value_name(group.root).to_owned();
                 let named = |source| PtqError::Value { name: name(), source };
-                if let Some(found) = self.per_channel(i, group) {
+                if let Some(found) = found.remove(&i) {
                     return Ok(found);
                 }
                 let (mut low, mut high) =
@@ -60,13 +65,75 @@ impl Calibration {
             .collect()
     }
 
-    fn per_channel(&self, index: usize, group: &Group) -> Option<Found> {
-        let (low, high) = group.limits;
+    /// Quantizers of the groups in one region; `None` when it turns out to have no scales per channel.
+    fn region(&self, graph: &Graph, plan: &Plan, region: &Region) -> Option<Vec<(usize, Found)>> {
+        let mut wishes = vec![];
+        for &index in &region.groups {
+            let (group, statistics) = (&plan.groups[index], self.channels.get(&index)?);
+            let absorbers = group.absorbers?;
+            if absorbers.flattened && statistics.plane != 1 {
+                return None;
+            }
+            let ranges = statistics.ranges_within(group.limits);
+            if region.groups.len() == 1
+                && (absorbers.maker, absorbers.reader) == (Side::Weighted, Side::Float)
+            {
+                let (tensor, channels) = channels::independent(&ranges, absorbers)?;
+                return Some(vec![(index, Found { tensor, channels: Some(channels) })]);
+            }
+            wishes.push(Wish::new(&ranges, absorbers)?);
+        }
+        if wishes.iter().any(|wish| wish.channels() != wishes[0].channels()) {
+            return None;
+        }
+        let depthwise = |(_, node): &(usize, usize)| match &graph.nodes[*node].op {
+            Op::Conv(conv) => conv.groups == wishes[0].channels(),
+            _ => false,
+        };
+        let free = !region.readers.is_empty() && region.readers.iter().all(depthwise);
+        let reader = if free { Reader::Depthwise } else { Reader::Any };
+        let found = channels::shared(&wishes, reader).into_iter();
+        let found = found.map(|(tensor, channels)| Found { tensor, channels: Some(channels) });
+        Some(region.groups.iter().copied().zip(found).collect())
+    }
+}
+
+/// What calibration keeps of the channels (axis 1) of one value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChannelStatistics {
+    /// Extremes; none unless the value has four axes.
+    pub ranges: Vec<(f32, f32)>,
+    /// Elements per channel in one image.
+    pub plane: usize,
+}
+
+impl ChannelStatistics {
+    fn of(tensor: &Tensor) -> ChannelStatistics {
+        let &[_, channels, height, width] = &tensor.shape()[..] else {
+            return ChannelStatistics::default();
+        };
+        let plane = height * width;
+        let mut ranges = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
+        for (i, values) in tensor.f32s().chunks(plane.max(1)).enumerate() {
+            let (low, high) = lowbit_graph::minmax(values);
+            let known = &mut ranges[i % channels];
+            *known = (known.0.min(low), known.1.max(high));
+        }
+        ChannelStatistics { ranges, plane }
+    }
+
+    /// Takes in another image.
+    fn add(&mut self, other: ChannelStatistics) {
+        for (known, new) in self.ranges.iter_mut().zip(other.ranges) {
+            *known = (known.0.min(new.0), known.1.max(new.1));
+        }
+        self.plane = self.plane.max(other.plane);
+    }
+
+    /// The extremes, cut to `limits` and widened to hold 0.
+    fn ranges_within(&self, (low, high): (f32, f32)) -> Vec<(f32, f32)> {
         let clip = |x: f32| x.max(low).min(high);
-        let ranges: Vec<(f32, f32)> =
-            self.channels.get(&index)?.iter().map(|&(a, b)| (clip(a), clip(b))).collect();
-        let (tensor, channels) = Channels::new(&ranges, group.absorbers?)?;
-        Some(Found { tensor, channels: Some(channels) })
+        self.ranges.iter().map(|&(a, b)| (clip(a).min(0.0), clip(b).max(0.0))).collect()
     }
 }
 
@@ -76,8 +143,8 @@ struct Observed {
     extremes: Vec<(f32, f32)>,
     /// Channel means of what weighted layers read.
     means: Vec<(ValueId, Vec<f64>)>,
-    /// Extremes per channel, by group.
-    channels: Vec<(usize, Vec<(f32, f32)>)>,
+    /// Statistics per channel, by group.
+    channels: Vec<(usize, ChannelStatistics)>,
 }
 
 /// What finished images contribute, folded in image order: the result is the same at any thread count.
@@ -87,7 +154,7 @@ struct Ordered {
     statistics: Vec<Statistics>,
     /// Sums over images of the means.
     means: BTreeMap<ValueId, Vec<f64>>,
-    channels: BTreeMap<usize, Vec<(f32, f32)>>,
+    channels: BTreeMap<usize, ChannelStatistics>,
 }
 
 impl Ordered {
@@ -98,18 +165,13 @@ impl Ordered {
                 statistics.add_extremes(low, high, rule);
             }
             for (value, means) in observed.means {
-                let sums = self
-                    .means
-                    .entry(value)
-                    .or_insert_with(|| vec![0.0; means.len()]);
-                sums.iter_mut()
-                    .zip(&means)
-                    .for_each(|(sum, mean)| *sum += mean);
+                let sums = self.means.entry(value).or_insert_with(|| vec![0.0; means.len()]);
+                sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean);
             }
-            for (group, extremes) in observed.channels {
-                let known = self.channels.entry(group).or_insert_with(|| extremes.clone());
-                for (known, new) in known.iter_mut().zip(extremes) {
-                    *known = (known.0.min(new.0), known.1.max(new.1));
+            for (group, statistics) in observed.channels {
+                match self.channels.entry(group) {
+                    Entry::Vacant(entry) => _ = entry.insert(statistics),
+                    Entry::Occupied(mut entry) => entry.get_mut().add(statistics),
                 }
             }
             self.next += 1;
@@ -122,6 +184,9 @@ impl Ordered {
 /// # Errors
 /// `Sample` when an image cannot be read, `Graph` when the graph does not run on it, `Value` when an activation is NaN or
 /// infinite, and `NoSamples` inside `Value` when there are no images.
+///
+/// # Panics
+/// Only where a worker thread panicked.
 pub fn calibrate(
     graph: &Graph,
     plan: &Plan,
@@ -136,9 +201,7 @@ pub fn calibrate(
     }
     let weighted = graph.nodes.iter().filter(|node| correctable(graph, node));
     let averaged = weighted.filter_map(|node| node.input(0)).collect();
-    let worker =
-        Worker { session: &session, samples, rule, group_of, plan,
-        averaged, };
+    let worker = Worker { session: &session, samples, rule, group_of, plan, averaged };
     let ordered = Mutex::new(Ordered {
         next: 0,
         waiting: BTreeMap::new(),
@@ -164,9 +227,7 @@ pub fn calibrate(
             }
         })
         .collect::<Result<_, PtqError>>()?;
-    let ordered = ordered
-        .into_inner()
-        .expect("no thread panicked while it folded");
+    let ordered = ordered.into_inner().expect("no thread panicked while it folded");
     let (mut statistics, mut means) = (ordered.statistics, ordered.means);
     let images = samples.len() as f64;
     means.values_mut().flatten().for_each(|sum| *sum /= images);
@@ -196,32 +257,28 @@ impl Worker<'_> {
         work: &mut Workspace,
         histograms: &mut [Histogram],
     ) -> Result<Observed, PtqError> {
-        let input = self
-            .samples
-            .get(index)
-            .map_err(|source| PtqError::Sample { index, source })?;
+        let input = self.samples.get(index).map_err(|source| PtqError::Sample { index, source })?;
         let graph = self.session.graph();
         let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); self.plan.groups.len()];
         let (mut bad, mut means, mut channels) = (None, vec![], vec![]);
-        self.session
-            .run_observed(&[input], work, &mut |value, tensor| {
-                let Ok(values) = tensor.as_slice::<f32>() else { return };
-                if self.averaged.contains(&value) {
-                    means.push((value, channel_means(tensor)));
-                }
-                let Some(group) = self.group_of[graph.index_of(value)] else { return };
-                let (low, high) = lowbit_graph::minmax(values);
-                if !low.is_finite() || !high.is_finite() {
-                    bad.get_or_insert((value, if low.is_finite() { high } else { low }));
-                }
-                extremes[group] = (low, high);
-                if self.plan.groups[group].absorbers.is_some() {
-                    channels.push((group, channel_extremes(tensor)));
-                }
-                if self.rule.needs_histogram() {
-                    histograms[group].add(values);
-                }
-            })?;
+        self.session.run_observed(&[input], work, &mut |value, tensor| {
+            let Ok(values) = tensor.as_slice::<f32>() else { return };
+            if self.averaged.contains(&value) {
+                means.push((value, channel_means(tensor)));
+            }
+            let Some(group) = self.group_of[graph.index_of(value)] else { return };
+            let (low, high) = lowbit_graph::minmax(values);
+            if !low.is_finite() || !high.is_finite() {
+                bad.get_or_insert((value, if low.is_finite() { high } else { low }));
+            }
+            extremes[group] = (low, high);
+            if self.plan.groups[group].absorbers.is_some() {
+                channels.push((group, ChannelStatistics::of(tensor)));
+            }
+            if self.rule.needs_histogram() {
+                histograms[group].add(values);
+            }
+        })?;
         match bad {
             None => Ok(Observed { extremes, means, channels }),
             Some((value, found)) => Err(PtqError::Value {
@@ -239,24 +296,9 @@ fn channel_means(tensor: &Tensor) -> Vec<f64> {
     let mut sums = vec![0.0; channels];
     for (i, values) in tensor.f32s().chunks(plane).enumerate() {
         // Short runs in f32 let the compiler use vectors; runs are summed in f64.
-        let runs = values
-            .chunks(64)
-            .map(|run| f64::from(run.iter().sum::<f32>()));
+        let runs = values.chunks(64).map(|run| f64::from(run.iter().sum::<f32>()));
         sums[i % channels] += runs.sum::<f64>();
     }
     let count = (tensor.len() / channels).max(1) as f64;
     sums.iter().map(|sum| sum / count).collect()
-}
-
-/// The extremes of each channel (axis 1) over all else.
-fn channel_extremes(tensor: &Tensor) -> Vec<(f32, f32)> {
-    let channels = tensor.shape().get(1).copied().unwrap_or(1).max(1);
-    let plane = tensor.shape().iter().skip(2).product::<usize>().max(1);
-    let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
-    for (i, values) in tensor.f32s().chunks(plane).enumerate() {
-        let (low, high) = lowbit_graph::minmax(values);
-        let known = &mut extremes[i % channels];
-        *known = (known.0.min(low), known.1.max(high));
-    }
-    extremes
 }

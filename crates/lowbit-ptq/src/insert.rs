@@ -1,15 +1,15 @@
 //! Writes the plan into the graph as QuantizeLinear and DequantizeLinear nodes: the quantized graph.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lowbit_graph::{
     Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId, quantize_bias,
 };
 use lowbit_quant::{QParams, QuantError, WeightRule, channel_scales, quantize_channels};
-use lowbit_tensor::{DType, Tensor};
+use lowbit_tensor::{DType, Shape, Tensor};
 
 use crate::bias_correction::mean_shift;
-use crate::{Calibration, Channels, Found, Plan, PtqError, Reader};
+use crate::{Calibration, Channels, Found, Plan, PtqError, Side};
 
 /// A quantized activation.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,12 +80,9 @@ pub fn quantize(
         by_value.extend(group.members.iter().map(|&member| (member, found.clone())));
     }
     let mut inserter = Inserter {
-        quantized: QuantizedGraph {
-            graph: graph.clone(),
-            sites: vec![],
-            weights: vec![],
-        },
+        quantized: QuantizedGraph { graph: graph.clone(), sites: vec![], weights: vec![] },
         parameters: by_value,
+        roots: plan.groups.iter().map(|group| group.root).collect(),
         added: vec![],
         means: rounding.bias_correction.then_some(&calibration.means),
     };
@@ -107,18 +104,15 @@ struct Inserter<'a> {
     means: Option<&'a BTreeMap<ValueId, Vec<f64>>>,
     quantized: QuantizedGraph,
     parameters: HashMap<ValueId, Found>,
+    /// Values that are observed themselves: not moved elements of others.
+    roots: HashSet<ValueId>,
     added: Vec<Node>,
 }
 
 impl Inserter<'_> {
     fn node(&mut self, name: String, op: Op, inputs: Vec<ValueId>, output: ValueId) {
         let inputs = inputs.into_iter().map(Some).collect();
-        self.added.push(Node {
-            name,
-            op,
-            inputs,
-            outputs: vec![Some(output)],
-        });
+        self.added.push(Node { name, op, inputs, outputs: vec![Some(output)] });
     }
 
     /// A DequantizeLinear of constant codes; returns its result.
@@ -129,12 +123,8 @@ impl Inserter<'_> {
         let scale = graph.add_constant(&format!("{name}_scale"), scale);
         let zero_point = graph.add_constant(&format!("{name}_zero_point"), zero_point);
         let result = graph.fresh(&format!("{name}_dequantized"));
-        let op = Op::DequantizeLinear(DequantizeLinear {
-            blocking: Blocking {
-                axis,
-                block_size: 0,
-            },
-        });
+        let op =
+            Op::DequantizeLinear(DequantizeLinear { blocking: Blocking { axis, block_size: 0 } });
         let inputs = vec![codes, scale, zero_point];
         self.node(format!("{name}_DequantizeLinear"), op, inputs, result);
         [codes, result]
@@ -142,24 +132,14 @@ impl Inserter<'_> {
 
     fn weights(&mut self, index: usize, rule: WeightRule) -> Result<(), PtqError> {
         let node = self.quantized.graph.nodes[index].clone();
-        let axis = match &node.op {
-            Op::Conv(_) => 0,
-            Op::Gemm(gemm) if gemm.alpha == 1.0 => usize::from(!gemm.transpose_b),
-            _ => return Ok(()),
-        };
-        let Some(weight) = self.quantized.graph.constant_input(&node, 1).cloned() else {
-            return Ok(());
-        };
+        let Some(mut rows) = Rows::of(&self.quantized.graph, &node) else { return Ok(()) };
         let Some(input) = node.input(0).and_then(|v| self.parameters.get(&v)).cloned() else {
             return Ok(());
         };
-        let named = |source| PtqError::Value {
-            name: node.name.clone(),
-            source,
-        };
-        let mut rows = Rows::new(&weight, axis);
+        let named = |source| PtqError::Value { name: node.name.clone(), source };
         let factors = input_factors(&input);
         rows.scale_inputs(&node.op, factors.as_deref());
+        let axis = i64::from(rows.turned);
         let input = input.tensor;
         let mut scales = channel_scales(&rows.values, rows.channels, rule).map_err(named)?;
         let bias = self.float_bias(&node, rows.channels).map_err(named)?;
@@ -170,23 +150,16 @@ impl Inserter<'_> {
         let bias = self.corrected(&node, bias, (&rows, &codes, &scales), factors.as_deref());
         let bias = self.scale_outputs(&node, bias, &mut scales);
         let operands = [
-            Tensor::new(weight.shape().clone(), rows.restore(&codes)),
+            Tensor::new(rows.shape.clone(), rows.restore(&codes)),
             Tensor::vector(scales.clone()),
             Tensor::vector(vec![0i8; scales.len()]),
         ];
-        let [codes, result] =
-            self.dequantized(&format!("{}_weight", node.name), operands, axis as i64);
+        let [codes, result] = self.dequantized(&format!("{}_weight", node.name), operands, axis);
         self.quantized.graph.nodes[index].inputs[1] = Some(result);
         let bias = bias.map(|bias| self.bias(index, &bias, (input.scale, &scales)));
         let input_scale = input.scale;
         let name = node.name;
-        self.quantized.weights.push(Weight {
-            node: name,
-            codes,
-            scales,
-            bias,
-            input_scale,
-        });
+        self.quantized.weights.push(Weight { node: name, codes, scales, bias, input_scale });
         Ok(())
     }
 
@@ -212,10 +185,7 @@ impl Inserter<'_> {
         (rows, codes, scales): (&Rows, &[i8], &[f32]),
         factors: Option<&[f32]>,
     ) -> Option<Vec<f32>> {
-        let means = self
-            .means
-            .zip(node.input(0))
-            .and_then(|(means, input)| means.get(&input));
+        let means = self.means.zip(node.input(0)).and_then(|(means, input)| means.get(&input));
         let Some(means) = means else { return bias };
         if bias.is_none() && node.input(2).is_some() {
             return None;
@@ -227,17 +197,11 @@ impl Inserter<'_> {
         };
         let per_channel = (codes.len() / rows.channels.max(1)).max(1);
         let pairs = codes.iter().zip(&rows.values).enumerate();
-        let error: Vec<f32> = pairs
-            .map(|(i, (&q, w))| f32::from(q) * scales[i / per_channel] - w)
-            .collect();
+        let error: Vec<f32> =
+            pairs.map(|(i, (&q, w))| f32::from(q) * scales[i / per_channel] - w).collect();
         let shift = mean_shift(&node.op, &error, rows.channels, &means);
         let bias = bias.unwrap_or_else(|| vec![0.0; rows.channels]);
-        Some(
-            bias.iter()
-                .zip(shift)
-                .map(|(b, shift)| (f64::from(*b) - shift) as f32)
-                .collect(),
-        )
+        Some(bias.iter().zip(shift).map(|(b, shift)| (f64::from(*b) - shift) as f32).collect())
     }
 
     /// Multiplies each output channel so that its codes mean what the result's scales per channel say.
@@ -262,11 +226,8 @@ impl Inserter<'_> {
     fn bias(&mut self, index: usize, bias: &[f32], (input, weights): (f32, &[f32])) -> ValueId {
         let name = format!("{}_bias", self.quantized.graph.nodes[index].name);
         let scales: Vec<f32> = weights.iter().map(|weight| input * weight).collect();
-        let codes: Vec<i32> = bias
-            .iter()
-            .zip(&scales)
-            .map(|(&b, &s)| quantize_bias(b, s))
-            .collect();
+        let codes: Vec<i32> =
+            bias.iter().zip(&scales).map(|(&b, &s)| quantize_bias(b, s)).collect();
         let zeros = Tensor::vector(vec![0i32; scales.len()]);
         let operands = [Tensor::vector(codes), Tensor::vector(scales), zeros];
         let [codes, result] = self.dequantized(&name, operands, 0);
@@ -281,32 +242,19 @@ impl Inserter<'_> {
         let node = self.quantized.graph.nodes[index].clone();
         if !matches!(node.op, Op::Binary(_) | Op::Concat(_))
             || !self.parameters.contains_key(&node.output())
-                && !node
-                    .inputs
-                    .iter()
-                    .flatten()
-                    .any(|v| self.parameters.contains_key(v))
+                && !node.inputs.iter().flatten().any(|v| self.parameters.contains_key(v))
         {
             return Ok(());
         }
         for (position, value) in node.inputs.iter().enumerate() {
-            let constant = value
-                .and_then(|v| self.quantized.graph.constant(v))
-                .cloned();
+            let constant = value.and_then(|v| self.quantized.graph.constant(v)).cloned();
             let Some(tensor) = constant.filter(|t| t.dtype() == DType::F32) else {
                 continue;
             };
             let (low, high) = lowbit_graph::minmax(tensor.f32s());
-            let named = |source| PtqError::Value {
-                name: node.name.clone(),
-                source,
-            };
+            let named = |source| PtqError::Value { name: node.name.clone(), source };
             let parameters = QParams::affine_u8(low, high).map_err(named)?;
-            let codes = tensor
-                .f32s()
-                .iter()
-                .map(|&x| parameters.encode(x) as u8)
-                .collect();
+            let codes = tensor.f32s().iter().map(|&x| parameters.encode(x) as u8).collect();
             let operands = [
                 Tensor::new(tensor.shape().clone(), codes),
                 Tensor::scalar(parameters.scale),
@@ -334,8 +282,9 @@ impl Inserter<'_> {
                     let name = format!("{name}_channel");
                     let each = self.operands(&name, &channels.scales, &channels.zero_points);
                     let absorbers = channels.absorbers;
-                    let made = if absorbers.made_by_convolution { whole } else { each };
-                    let read = if absorbers.reader == Reader::Float { each } else { whole };
+                    let in_float = absorbers.maker == Side::Float && self.roots.contains(&value);
+                    let made = if in_float { each } else { whole };
+                    let read = if absorbers.reader == Side::Float { each } else { whole };
                     (made, read)
                 }
             };
@@ -374,42 +323,43 @@ fn input_factors(input: &Found) -> Option<Vec<f32>> {
 }
 
 /// A weight with its output channels as rows.
-struct Rows {
-    values: Vec<f32>,
-    channels: usize,
+pub(crate) struct Rows {
+    pub(crate) values: Vec<f32>,
+    pub(crate) channels: usize,
+    shape: Shape,
     /// Whether the channels were columns.
     turned: bool,
 }
 
 impl Rows {
-    fn new(weight: &Tensor, axis: usize) -> Rows {
-        let channels = weight.shape()[axis];
-        let values = weight.f32s();
-        if axis == 0 {
-            return Rows {
-                values: values.to_vec(),
-                channels,
-                turned: false,
-            };
+    /// The constant weight of a convolution or fully connected layer that integers can compute.
+    pub(crate) fn of(graph: &Graph, node: &Node) -> Option<Rows> {
+        let turned = match &node.op {
+            Op::Conv(_) => false,
+            Op::Gemm(gemm) if gemm.alpha == 1.0 => !gemm.transpose_b,
+            _ => return None,
+        };
+        let weight = graph.constant_input(node, 1)?;
+        let (values, shape) = (weight.f32s(), weight.shape().clone());
+        let channels = shape[usize::from(turned)];
+        if !turned {
+            return Some(Rows { values: values.to_vec(), channels, shape, turned });
         }
         let rows = values.len() / channels.max(1);
-        let turned = (0..channels).flat_map(|c| (0..rows).map(move |r| values[r * channels + c]));
-        Rows {
-            values: turned.collect(),
-            channels,
-            turned: true,
-        }
+        let columns = (0..channels).flat_map(|c| (0..rows).map(move |r| values[r * channels + c]));
+        Some(Rows { values: columns.collect(), channels, shape, turned })
     }
 
     /// Multiplies what reads each input channel by its factor.
     fn scale_inputs(&mut self, op: &Op, factors: Option<&[f32]>) {
-        let (Some(factors), Op::Conv(conv)) = (factors, op) else { return };
+        let Some(factors) = factors else { return };
+        let groups = if let Op::Conv(conv) = op { conv.groups } else { 1 };
         let per_row = (self.values.len() / self.channels.max(1)).max(1);
-        let inputs = (factors.len() / conv.groups).max(1);
+        let inputs = (factors.len() / groups).max(1);
         let taps = (per_row / inputs).max(1);
         for (i, w) in self.values.iter_mut().enumerate() {
             let (row, column) = (i / per_row, i % per_row);
-            let group = row / (self.channels / conv.groups);
+            let group = row / (self.channels / groups);
             *w *= factors[group * inputs + column / taps];
         }
     }
@@ -419,8 +369,6 @@ impl Rows {
             return codes.to_vec();
         }
         let rows = codes.len() / self.channels.max(1);
-        (0..rows)
-            .flat_map(|r| (0..self.channels).map(move |c| codes[c * rows + r]))
-            .collect()
+        (0..rows).flat_map(|r| (0..self.channels).map(move |c| codes[c * rows + r])).collect()
     }
 }

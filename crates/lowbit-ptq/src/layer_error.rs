@@ -79,17 +79,9 @@ pub fn layer_errors(
     parts.sort_by_key(|(group, _)| *group);
     let mut totals = vec![Sums::default(); quantized.sites.len()];
     for (_, sums) in &parts {
-        totals
-            .iter_mut()
-            .zip(sums)
-            .for_each(|(total, part)| total.add(part));
+        totals.iter_mut().zip(sums).for_each(|(total, part)| total.add(part));
     }
-    Ok(quantized
-        .sites
-        .iter()
-        .zip(totals)
-        .map(|(site, sums)| sums.error(site.value))
-        .collect())
+    Ok(quantized.sites.iter().zip(totals).map(|(site, sums)| sums.error(site.value)).collect())
 }
 
 struct Comparison<'a> {
@@ -113,29 +105,28 @@ impl Comparison<'_> {
         }
         let mut originals: Vec<Option<Tensor>> = vec![None; self.sites.len()];
         let feeds = [input];
-        self.float
-            .run_observed(&feeds, work, &mut |value, tensor| {
-                if let Some(i) = value_of[self.float.graph().index_of(value)] {
-                    originals[i] = Some(tensor.clone());
-                }
-            })?;
-        self.integer
-            .run_observed(&feeds, work, &mut |value, tensor| {
-                if let Some(i) = site_of[self.integer.graph().index_of(value)]
-                    && let (Some(original), Buffer::U8(codes)) = (&originals[i], tensor.buffer())
-                {
-                    sums[i].compare(original, codes, &self.sites[i]);
-                }
-            })?;
+        self.float.run_observed(&feeds, work, &mut |value, tensor| {
+            if let Some(i) = value_of[self.float.graph().index_of(value)] {
+                originals[i] = Some(tensor.clone());
+            }
+        })?;
+        self.integer.run_observed(&feeds, work, &mut |value, tensor| {
+            if let Some(i) = site_of[self.integer.graph().index_of(value)]
+                && let (Some(original), Buffer::U8(codes)) = (&originals[i], tensor.buffer())
+            {
+                sums[i].compare(original, codes, &self.sites[i]);
+            }
+        })?;
         Ok(())
     }
 }
 
 impl Site {
-    /// The values of all codes in one channel.
-    fn table(&self, channel: usize) -> [f32; 256] {
+    /// The values of all codes in one of `count` channels: several belong to one scale where spatial axes were flattened.
+    fn table(&self, channel: usize, count: usize) -> [f32; 256] {
         let mut parameters = self.parameters;
         if let Some(channels) = &self.channels {
+            let channel = channel * channels.scales.len() / count;
             parameters.scale = channels.scales[channel];
             parameters.zero_point = channels.zero_points[channel];
         }
@@ -156,7 +147,7 @@ impl Sums {
         let runs = original.f32s().chunks(plane).zip(codes.chunks(plane));
         for (i, (values, codes)) in runs.enumerate() {
             let mut sums = [0.0f64; 5];
-            let table = site.table(i % channels);
+            let table = site.table(i % channels, channels);
             for (&x, &code) in values.iter().zip(codes) {
                 let (x, y) = (f64::from(x), f64::from(table[usize::from(code)]));
                 let difference = y - x;
@@ -181,12 +172,8 @@ impl Sums {
         self.product += other.product;
         self.quantized += other.quantized;
         self.count += other.count;
-        self.shift
-            .resize(self.shift.len().max(other.shift.len()), 0.0);
-        self.shift
-            .iter_mut()
-            .zip(&other.shift)
-            .for_each(|(a, b)| *a += b);
+        self.shift.resize(self.shift.len().max(other.shift.len()), 0.0);
+        self.shift.iter_mut().zip(&other.shift).for_each(|(a, b)| *a += b);
     }
 
     fn error(&self, value: ValueId) -> LayerError {

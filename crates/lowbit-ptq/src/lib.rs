@@ -10,12 +10,17 @@ mod error;
 mod insert;
 mod layer_error;
 mod plan;
+mod regions;
 mod samples;
 
-pub use calibrate::{Calibration, Found, calibrate};
-pub use channels::{Absorbers, Channels, Reader};
+pub use calibrate::{Calibration, ChannelStatistics, Found, calibrate};
+pub use channels::Channels;
 pub use error::PtqError;
 pub use insert::{QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
 pub use plan::{Group, Plan};
+pub use regions::{Absorbers, Region, Side};
 pub use samples::{Progress, Samples};
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lowbit_graph::{Binary, Graph, Node, Op, Unary, ValueId};
 
-use crate::{Absorbers, PtqError};
+use crate::PtqError;
+use crate::regions::{self, Absorbers, Region};
 
 /// Activations that share scale and zero point: a value and what only moves its elements.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct Group {
 pub struct Plan {
     /// One quantizer each.
     pub groups: Vec<Group>,
+    /// Groups with scales per channel.
+    pub regions: Vec<Region>,
 }
 
 /// What an operator asks of its operands.
@@ -64,6 +67,11 @@ fn kind(op: &Op) -> Kind {
     }
 }
 
+/// Whether an operator computes in float whatever surrounds it.
+pub(crate) fn runs_in_float(op: &Op) -> bool {
+    kind(op) == Kind::Float
+}
+
 impl Plan {
     /// Decides for a canonical float graph.
     ///
@@ -71,7 +79,7 @@ impl Plan {
     /// logits stay float). Data movement shares its operand's quantizer. Between an Add and the Relu or Clip that alone
     /// reads it nothing is quantized: the two are one operator.
     ///
-    /// With `channel_scales`, values whose neighbours can absorb it get a scale per channel ([`Channels`](crate::Channels)).
+    /// With `channel_scales`, values whose neighbours can absorb it get a scale per channel ([`Region`]).
     ///
     /// # Errors
     /// `AlreadyQuantized`, `Inputs` or `NothingToQuantize`.
@@ -82,10 +90,7 @@ impl Plan {
         let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
         let mut order: HashMap<ValueId, usize> = HashMap::new();
         for (i, &value) in quantized.iter().enumerate() {
-            let producer = graph
-                .nodes
-                .iter()
-                .find(|n| n.outputs.contains(&Some(value)));
+            let producer = graph.nodes.iter().find(|n| n.outputs.contains(&Some(value)));
             let shared = producer
                 .filter(|node| kind(&node.op) == Kind::Movement)
                 .and_then(|node| group_of.get(&node.input(0)?).copied());
@@ -109,11 +114,9 @@ impl Plan {
         let mut groups: Vec<Group> = groups.into_values().collect();
         for group in &mut groups {
             group.limits = limits(graph, group);
-            if channel_scales && group.members == [group.root] {
-                group.absorbers = Absorbers::of(graph, group.root);
-            }
         }
-        Ok(Plan { groups })
+        let regions = if channel_scales { regions::find(graph, &mut groups) } else { vec![] };
+        Ok(Plan { groups, regions })
     }
 }
 
@@ -127,10 +130,7 @@ fn check(graph: &Graph) -> Result<(), PtqError> {
         op.contains("Quantize") || op.starts_with('Q') || op.ends_with("Integer")
     };
     if let Some(node) = graph.nodes.iter().find(integer) {
-        return Err(PtqError::AlreadyQuantized {
-            op: node.op.name(),
-            node: node.name.clone(),
-        });
+        return Err(PtqError::AlreadyQuantized { op: node.op.name(), node: node.name.clone() });
     }
     let weighted = |node: &Node| {
         matches!(node.op, Op::Conv(_) | Op::Gemm(_)) && graph.constant_input(node, 1).is_some()
@@ -201,14 +201,11 @@ fn wanted_by_readers(graph: &Graph) -> HashSet<ValueId> {
 }
 
 /// Whether `value` is a sum that only a Relu or Clip reads.
-fn before_activation(graph: &Graph, value: ValueId) -> bool {
+pub(crate) fn before_activation(graph: &Graph, value: ValueId) -> bool {
     let added = graph.nodes.iter().any(|n| {
         n.outputs.contains(&Some(value)) && matches!(n.op, Op::Binary(Binary::Add | Binary::Mul))
     });
-    added
-        && graph
-            .only_consumer(value)
-            .is_some_and(|reader| constant_clip(graph, reader))
+    added && graph.only_consumer(value).is_some_and(|reader| constant_clip(graph, reader))
 }
 
 fn constant_clip(graph: &Graph, index: usize) -> bool {
@@ -223,27 +220,15 @@ fn constant_clip(graph: &Graph, index: usize) -> bool {
 }
 
 fn pad_value(graph: &Graph, node: &Node) -> Option<f32> {
-    matches!(node.op, Op::Pad(_))
-        .then(|| graph.constant_input(node, 2))??
-        .f32s()
-        .first()
-        .copied()
+    matches!(node.op, Op::Pad(_)).then(|| graph.constant_input(node, 2))??.f32s().first().copied()
 }
 
 /// Where all readers of the group's values saturate.
 fn limits(graph: &Graph, group: &Group) -> (f32, f32) {
     let mut limits = (f32::INFINITY, f32::NEG_INFINITY);
     for node in &graph.nodes {
-        if !node
-            .inputs
-            .iter()
-            .flatten()
-            .any(|v| group.members.contains(v))
-            || node
-                .outputs
-                .iter()
-                .flatten()
-                .any(|v| group.members.contains(v))
+        if !node.inputs.iter().flatten().any(|v| group.members.contains(v))
+            || node.outputs.iter().flatten().any(|v| group.members.contains(v))
         {
             continue;
         }

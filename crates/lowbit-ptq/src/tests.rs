@@ -1,0 +1,202 @@
+use std::error::Error;
+
+use lowbit_graph::passes::{Runs, lower_qdq};
+use lowbit_graph::{Activation, AutoPad, Binary, Conv, Gemm, Graph, Op, Unary, ValueId};
+use lowbit_quant::{RangeRule, WeightRule};
+use lowbit_tensor::{DType, Tensor};
+
+use super::*;
+
+/// Numbers in -1..1 that look random.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+struct Noise(usize);
+
+impl Samples for Noise {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn get(&self, index: usize) -> Result<Tensor, Box<dyn Error + Send + Sync>> {
+        Ok(Tensor::new([1, 4, 6, 6].to_vec(), noise(index as u64 + 1, 4 * 36)))
+    }
+}
+
+struct Net {
+    graph: Graph,
+    seed: u64,
+}
+
+impl Net {
+    fn new() -> (Net, ValueId) {
+        let mut graph = Graph::new("net");
+        let x = graph.add_input("x", DType::F32, [1, 4, 6, 6].map(Some).to_vec());
+        (Net { graph, seed: 100 }, x)
+    }
+
+    /// A convolution of 4 channels whose outputs differ in magnitude.
+    fn conv(&mut self, x: ValueId, kernel: usize, activation: Activation) -> ValueId {
+        self.seed += 1;
+        let mut weight = noise(self.seed, 16 * kernel * kernel);
+        let row = weight.len() / 4;
+        weight.iter_mut().enumerate().for_each(|(i, w)| *w *= [1.0, 0.3, 0.1, 0.03][i / row]);
+        let weight = Tensor::new(vec![4, 4, kernel, kernel], weight);
+        let name = format!("conv{}", self.seed);
+        let weight = self.graph.add_constant(&format!("{name}_w"), weight);
+        let bias = Tensor::vector(noise(self.seed + 50, 4).iter().map(|b| b * 0.1).collect());
+        let bias = self.graph.add_constant(&format!("{name}_b"), bias);
+        let pad = kernel / 2;
+        let conv = Conv {
+            kernel: None,
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads: [pad; 4],
+            auto_pad: AutoPad::Explicit,
+            groups: 1,
+            activation,
+        };
+        self.graph.add_node(&name, Op::Conv(conv), &[x, weight, bias])
+    }
+
+    fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
+        self.seed += 1;
+        self.graph.add_node(&format!("node{}", self.seed), op, inputs)
+    }
+
+    fn finish(mut self, output: ValueId) -> Graph {
+        self.graph.outputs = vec![output];
+        self.graph
+    }
+}
+
+fn residual() -> Graph {
+    let (mut net, x) = Net::new();
+    let a = net.conv(x, 3, Activation::Relu);
+    let b = net.conv(a, 3, Activation::None);
+    let sum = net.node(Op::Binary(Binary::Add), &[a, b]);
+    let y = net.conv(sum, 1, Activation::None);
+    net.finish(y)
+}
+
+fn squeeze_excite() -> Graph {
+    let (mut net, x) = Net::new();
+    let a = net.conv(x, 3, Activation::None);
+    let a = net.node(Op::Unary(Unary::HardSwish), &[a]);
+    let pooled = net.node(Op::GlobalAveragePool, &[a]);
+    let gate = net.conv(pooled, 1, Activation::None);
+    let gate = net.node(Op::Unary(Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }), &[gate]);
+    let product = net.node(Op::Binary(Binary::Mul), &[a, gate]);
+    let y = net.conv(product, 1, Activation::None);
+    net.finish(y)
+}
+
+fn quantized(graph: &Graph, channel_scales: bool, bias_correction: bool) -> (Plan, QuantizedGraph) {
+    let plan = Plan::new(graph, channel_scales).unwrap();
+    let calibration = calibrate(graph, &plan, &Noise(16), RangeRule::MinMax, &|_| {}).unwrap();
+    let rounding = Rounding { weights: WeightRule::MaxAbs, bias_correction };
+    let quantized = quantize(graph, &plan, &calibration, rounding).unwrap();
+    (plan, quantized)
+}
+
+fn errors(graph: &Graph, quantized: &QuantizedGraph) -> Vec<LayerError> {
+    let (integer, placements) = lower_qdq(&quantized.graph).unwrap();
+    for placement in &placements {
+        let in_float = matches!(placement.runs, Runs::Float(_));
+        assert!(!in_float || placement.op.starts_with("Hard"), "{placement:?}");
+    }
+    layer_errors(graph, quantized, &integer, &Noise(16), &|_| {}).unwrap()
+}
+
+#[test]
+fn factors_pass_through_gates_but_not_residual_adds() {
+    let plan = Plan::new(&residual(), true).unwrap();
+    assert!(plan.regions.is_empty(), "{plan:?}");
+    let plan = Plan::new(&squeeze_excite(), true).unwrap();
+    assert!(plan.regions.iter().any(|r| r.groups.len() == 3 && r.readers.len() == 2), "{plan:?}");
+}
+
+#[test]
+fn everything_but_activations_runs_on_integers_and_scales_per_channel_help() {
+    for graph in [residual(), squeeze_excite()] {
+        let last = |channel_scales| {
+            let (_, quantized) = quantized(&graph, channel_scales, true);
+            errors(&graph, &quantized).last().unwrap().sqnr_db
+        };
+        let (without, with) = (last(false), last(true));
+        assert!(with > without - 0.5 && with > 25.0, "{with} dB with, {without} dB without");
+    }
+}
+
+#[test]
+fn calibration_is_the_same_at_any_thread_count() {
+    let graph = squeeze_excite();
+    let plan = Plan::new(&graph, true).unwrap();
+    for rule in RangeRule::NAMES.split(", ") {
+        let rule = RangeRule::parse(rule).unwrap();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| calibrate(&graph, &plan, &Noise(20), rule, &|_| {}).unwrap())
+        };
+        let (one, two) = (run(1), run(2));
+        assert_eq!(one.channels, two.channels, "{rule:?}");
+        assert_eq!(one.means, two.means, "{rule:?}");
+        assert_eq!(one.parameters(&graph, &plan).unwrap(), two.parameters(&graph, &plan).unwrap());
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_by_name() {
+    let mut graph = residual();
+    let weight = graph.nodes[1].input(1).unwrap();
+    let mut values = graph.constant(weight).unwrap().f32s().to_vec();
+    values[3] = f32::NAN;
+    graph.set_constant(weight, Tensor::new(vec![4, 4, 3, 3], values));
+    let plan = Plan::new(&graph, false).unwrap();
+    let clean = residual();
+    let calibration = calibrate(&clean, &plan, &Noise(2), RangeRule::Mse, &|_| {}).unwrap();
+    let rounding = Rounding { weights: WeightRule::MaxAbs, bias_correction: false };
+    let error = quantize(&graph, &plan, &calibration, rounding).unwrap_err().to_string();
+    assert!(error.contains(&graph.nodes[1].name), "{error}");
+}
+
+#[test]
+fn quantized_and_empty_graphs_are_refused() {
+    let (_, quantized) = quantized(&residual(), true, true);
+    let again = Plan::new(&quantized.graph, true);
+    assert!(matches!(again, Err(PtqError::AlreadyQuantized { .. })), "{again:?}");
+    let (mut net, x) = Net::new();
+    let y = net.node(Op::Unary(Unary::Relu), &[x]);
+    let nothing = Plan::new(&net.finish(y), true);
+    assert!(matches!(nothing, Err(PtqError::NothingToQuantize)), "{nothing:?}");
+}
+
+#[test]
+fn logits_of_a_last_fully_connected_layer_stay_float() {
+    let (mut net, x) = Net::new();
+    let a = net.conv(x, 3, Activation::Relu);
+    let pooled = net.node(Op::GlobalAveragePool, &[a]);
+    let flat = net.node(Op::Flatten(lowbit_graph::Flatten { axis: 1 }), &[pooled]);
+    let weight = net.graph.add_constant("fc", Tensor::new(vec![4, 3], noise(7, 12)));
+    let gemm = Gemm {
+        alpha: 1.0,
+        beta: 1.0,
+        transpose_a: false,
+        transpose_b: false,
+        activation: Activation::None,
+    };
+    let logits = net.node(Op::Gemm(gemm), &[flat, weight]);
+    let graph = net.finish(logits);
+    let (plan, quantized) = quantized(&graph, true, true);
+    assert!(plan.groups.iter().all(|group| !group.members.contains(&logits)));
+    assert_eq!(plan.regions.len(), 1, "{plan:?}");
+    assert!(errors(&graph, &quantized).last().unwrap().sqnr_db > 25.0);
+}
