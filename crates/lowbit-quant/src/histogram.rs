@@ -51,9 +51,7 @@ impl Histogram {
         for (mine, theirs) in self.octaves.iter_mut().zip(&other.octaves) {
             match (mine.as_mut(), theirs) {
                 (Some(mine), Some(theirs)) => {
-                    mine.iter_mut()
-                        .zip(theirs.iter())
-                        .for_each(|(a, b)| *a += b);
+                    mine.iter_mut().zip(theirs.iter()).for_each(|(a, b)| *a += b);
                 }
                 (None, Some(theirs)) => *mine = Some(theirs.clone()),
                 (_, None) => {}
@@ -64,13 +62,7 @@ impl Histogram {
     /// Number of values counted.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.zeros
-            + self
-                .octaves
-                .iter()
-                .flatten()
-                .flat_map(|o| o.iter())
-                .sum::<u64>()
+        self.zeros + self.octaves.iter().flatten().flat_map(|o| o.iter()).sum::<u64>()
     }
 
     /// The bins that hold anything, in ascending order of value: (lower edge, upper edge, count). Zero is a bin of its own.
@@ -80,15 +72,10 @@ impl Histogram {
         let edge = |octave: usize, bin: usize| {
             let bits = (octave as u64) << 23 | (bin as u64) << MANTISSA_SHIFT;
             // One past the last bin of an octave is the first of the next.
-            f64::from(f32::from_bits(
-                u32::try_from(bits & 0x7FFF_FFFF).expect("31 bits"),
-            ))
+            f64::from(f32::from_bits(u32::try_from(bits & 0x7FFF_FFFF).expect("31 bits")))
         };
-        let mut octaves = self
-            .octaves
-            .iter()
-            .enumerate()
-            .filter_map(|(i, o)| Some((i, o.as_ref()?)));
+        let mut octaves =
+            self.octaves.iter().enumerate().filter_map(|(i, o)| Some((i, o.as_ref()?)));
         let (positive, negative): (Vec<_>, Vec<_>) = octaves.by_ref().partition(|&(i, _)| i < 256);
         for (octave, counts) in negative.into_iter().rev() {
             for (bin, &count) in counts.iter().enumerate().rev().filter(|&(_, &c)| c > 0) {

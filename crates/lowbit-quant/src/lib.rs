@@ -9,3 +9,6 @@ pub use histogram::Histogram;
 pub use qparams::{QParams, QuantError};
 pub use range::{RangeRule, Statistics};
 pub use weights::{ChannelScales, WeightRule, channel_scales, quantize_channels};
+
+#[cfg(test)]
+mod tests;

@@ -57,22 +57,10 @@ impl QParams {
         // In f64, since high - low may exceed f32.
         let scale = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
         if scale < f32::MIN_POSITIVE {
-            return Ok(QParams {
-                scale: 1.0,
-                zero_point: 0,
-                qmin: 0,
-                qmax: 255,
-            });
+            return Ok(QParams { scale: 1.0, zero_point: 0, qmin: 0, qmax: 255 });
         }
-        let zero_point = (f64::from(-low) / f64::from(scale))
-            .round_ties_even()
-            .clamp(0.0, 255.0);
-        Ok(QParams {
-            scale,
-            zero_point: zero_point as i32,
-            qmin: 0,
-            qmax: 255,
-        })
+        let zero_point = (f64::from(-low) / f64::from(scale)).round_ties_even().clamp(0.0, 255.0);
+        Ok(QParams { scale, zero_point: zero_point as i32, qmin: 0, qmax: 255 })
     }
 
     /// The value of a code.
@@ -84,10 +72,8 @@ impl QParams {
     /// The code of a value: `clamp(rint(x / scale) + zero_point)`.
     #[must_use]
     pub fn encode(&self, x: f32) -> i32 {
-        let (low, high) = (
-            (self.qmin - self.zero_point) as f32,
-            (self.qmax - self.zero_point) as f32,
-        );
+        let (low, high) =
+            ((self.qmin - self.zero_point) as f32, (self.qmax - self.zero_point) as f32);
         (x / self.scale).round_ties_even().clamp(low, high) as i32 + self.zero_point
     }
 

@@ -68,10 +68,7 @@ impl RangeRule {
     /// Whether the rule needs a histogram beside the extremes.
     #[must_use]
     pub fn needs_histogram(&self) -> bool {
-        matches!(
-            self,
-            RangeRule::Percentile { .. } | RangeRule::Mse | RangeRule::Kl
-        )
+        matches!(self, RangeRule::Percentile { .. } | RangeRule::Mse | RangeRule::Kl)
     }
 }
 
@@ -157,10 +154,7 @@ fn percentile(bins: &[Bin], percent: f64) -> (f64, f64) {
         0.0
     };
     let low = cut(&mut bins.iter().copied());
-    let high = cut(&mut bins
-        .iter()
-        .rev()
-        .map(|&(from, to, count)| (to, from, count)));
+    let high = cut(&mut bins.iter().rev().map(|&(from, to, count)| (to, from, count)));
     (low, high)
 }
 
@@ -178,10 +172,7 @@ fn mse(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
     lows.push(0.0);
     let mut highs: Vec<f64> = bins.iter().map(|b| b.1).filter(|&x| x > 0.0).collect();
     highs.push(0.0);
-    let mut best = (
-        f64::from(extremes.0).min(0.0),
-        f64::from(extremes.1).max(0.0),
-    );
+    let mut best = (f64::from(extremes.0).min(0.0), f64::from(extremes.1).max(0.0));
     let mut cost = sums.cost(best.0, best.1);
     // Each round lowers the cost or stops; ranges are finite, and eight rounds have always sufficed.
     for _ in 0..8 {
@@ -221,19 +212,11 @@ impl Moments {
         let centers: Vec<f64> = bins.iter().map(|b| f64::midpoint(b.0, b.1)).collect();
         for (&x, &(_, _, count)) in centers.iter().zip(bins) {
             let count = count as f64;
-            sums = [
-                sums[0] + count,
-                sums[1] + count * x,
-                sums[2] + count * x * x,
-            ];
+            sums = [sums[0] + count, sums[1] + count * x, sums[2] + count * x * x];
             below.push(sums);
         }
         let zeros = bins.iter().filter(|b| b.0 == b.1).map(|b| b.2 as f64).sum();
-        Moments {
-            centers,
-            below,
-            zeros,
-        }
+        Moments { centers, below, zeros }
     }
 
     /// Summed squared error of the 256-level quantizer of [low, high].
@@ -268,7 +251,8 @@ fn kl(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
         return (0.0, 0.0);
     }
     let signed = low < 0.0 && high > 0.0;
-    let linear = linear_bins(bins, if signed { -limit } else { low }, if signed { limit } else { high });
+    let linear =
+        linear_bins(bins, if signed { -limit } else { low }, if signed { limit } else { high });
     // Distance of a bin from zero grows with its index when `ends` counts from the zero end.
     let oriented: Vec<f64> = if high == 0.0 { linear.into_iter().rev().collect() } else { linear };
     let mut best = (f64::INFINITY, 1.0);

@@ -65,11 +65,7 @@ pub fn channel_scales(
 
 fn max_abs_scale(row: &[f32]) -> f32 {
     let scale = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / LIMIT;
-    if scale < f32::MIN_POSITIVE {
-        1.0
-    } else {
-        scale
-    }
+    if scale < f32::MIN_POSITIVE { 1.0 } else { scale }
 }
 
 fn mse_scale(row: &[f32]) -> f32 {
@@ -78,12 +74,8 @@ fn mse_scale(row: &[f32]) -> f32 {
         let term = |&w: &f32| f64::from(w - code(w, scale) * scale).powi(2);
         row.iter().map(term).sum()
     };
-    let candidates = (40u8..=100)
-        .rev()
-        .map(|percent| full * f32::from(percent) / 100.0);
-    let best = candidates
-        .map(|s| (error(s), s))
-        .min_by(|a, b| a.0.total_cmp(&b.0));
+    let candidates = (40u8..=100).rev().map(|percent| full * f32::from(percent) / 100.0);
+    let best = candidates.map(|s| (error(s), s)).min_by(|a, b| a.0.total_cmp(&b.0));
     best.map_or(full, |(_, scale)| scale)
 }
 
@@ -96,6 +88,5 @@ fn code(w: f32, scale: f32) -> f32 {
 pub fn quantize_channels(weight: &[f32], scales: &[f32]) -> Vec<i8> {
     let per_channel = weight.len() / scales.len().max(1);
     let rows = weight.chunks(per_channel.max(1)).zip(scales);
-    rows.flat_map(|(row, &scale)| row.iter().map(move |&w| code(w, scale) as i8))
-        .collect()
+    rows.flat_map(|(row, &scale)| row.iter().map(move |&w| code(w, scale) as i8)).collect()
 }
