@@ -248,7 +248,7 @@ fn unlabelled_and_unsplit_sets_are_handled() {
     let dir = TempDir::new().unwrap();
     idx_folder(&dir.path().join("data"), 20);
     let args = ["quantize", "--data", "data", "-o", "a.onnx"];
-    check_in(&dir, &args, 0, &["wrote"], &["10 images, evenly spread", "the other 10"]);
+    check_in(&dir, &args, 0, &["wrote"], &["10 images from the start of the list", "the other 10"]);
     check_in(&dir, &["data", "info", "data"], 0, &["IDX files", "20 images"], &[]);
     let args = ["quantize", "--calib", "data", "--no-eval", "-o", "b.onnx"];
     check_in(&dir, &args, 0, &["not evaluated"], &[]);

@@ -137,15 +137,15 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
     // A list is in its author's order; folders are sorted by class, where the first images would miss classes.
     let listed = dataset.describe().kind != Kind::ClassFolders;
     let (taken, how) = match args.seed {
-        Some(_) => (args.positions(all.len(), wanted), "drawn with the seed"),
-        None if listed => ((0..wanted).collect(), "the first"),
-        None => (args.positions(all.len(), wanted), "evenly spread"),
+        Some(_) => (args.positions(all.len(), wanted), "images drawn with the seed"),
+        None if listed => ((0..wanted).collect(), "images from the start of the list"),
+        None => (args.positions(all.len(), wanted), "evenly spread images"),
     };
     let mut is_taken = vec![false; all.len()];
     taken.iter().for_each(|&position| is_taken[position] = true);
     let rest: Vec<usize> = (0..all.len()).filter(|&position| !is_taken[position]).collect();
     terminal.note(format_args!(
-        "{} has no train and test splits: {} images, {}, calibrate, the other {} are for evaluation",
+        "{} has no train and test splits: {} {} calibrate, the other {} are for evaluation",
         dataset.name(),
         count(taken.len() as u64),
         how,
