@@ -212,6 +212,26 @@ impl Op {
         }
     }
 
+    /// Whether the result holds elements of the first input, moved or picked out, and at most a constant beside them: then codes can be
+    /// moved in their place.
+    #[must_use]
+    pub fn moves_elements(&self) -> bool {
+        matches!(
+            self,
+            Op::MaxPool(_)
+                | Op::Reshape(_)
+                | Op::Flatten(_)
+                | Op::Squeeze
+                | Op::Unsqueeze
+                | Op::Transpose(_)
+                | Op::Slice
+                | Op::Pad(_)
+                | Op::Gather(_)
+                | Op::Expand
+                | Op::Identity
+        )
+    }
+
     /// Computes the outputs from the inputs.
     ///
     /// # Errors

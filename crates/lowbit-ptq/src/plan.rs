@@ -54,15 +54,7 @@ fn kind(op: &Op) -> Kind {
         | Op::AveragePool(_)
         | Op::Unary(Unary::Sigmoid | Unary::LeakyRelu { .. }) => Kind::Integer,
         Op::Gemm(_) => Kind::IntegerToFloat,
-        Op::MaxPool(_)
-        | Op::Reshape(_)
-        | Op::Flatten(_)
-        | Op::Squeeze
-        | Op::Unsqueeze
-        | Op::Transpose(_)
-        | Op::Slice
-        | Op::Pad(_)
-        | Op::Expand => Kind::Movement,
+        op if op.moves_elements() => Kind::Movement,
         _ => Kind::Float,
     }
 }

@@ -120,17 +120,7 @@ impl Lowering {
                 self.pool(node, Op::QLinearUnary(*unary))
             }
             Op::Unary(Unary::Relu) | Op::Clip => self.activation(node),
-            Op::MaxPool(_)
-            | Op::Reshape(_)
-            | Op::Flatten(_)
-            | Op::Squeeze
-            | Op::Unsqueeze
-            | Op::Transpose(_)
-            | Op::Slice
-            | Op::Pad(_)
-            | Op::Gather(_)
-            | Op::Expand
-            | Op::Identity => self.movement(node),
+            op if op.moves_elements() => self.movement(node),
             Op::QLinearConv(_)
             | Op::QLinearMatMul
             | Op::ConvInteger(_)
