@@ -44,9 +44,10 @@ pub const CANONICAL: &[(&str, Pass)] = &[
 /// # Errors
 /// When the graph does not run on the example, or a pass leaves it invalid.
 pub fn canonicalize(graph: &Graph, example: &[Tensor]) -> Result<Graph, GraphError> {
+    // Passes keep the values they keep: one trace serves all, and a value that a pass made has no known shape.
+    let traced = trace(graph, example)?;
     let mut graph = graph.clone();
     for (_, pass) in CANONICAL {
-        let traced = trace(&graph, example)?;
         graph = pass(&graph, &traced)?;
         graph.remove_dead();
         graph.sort()?;

@@ -272,10 +272,10 @@ impl Worker<'_> {
                 bad.get_or_insert((value, if low.is_finite() { high } else { low }));
             }
             extremes[group] = (low, high);
+            // Scales per channel come from the channels' extremes: counting values would be for nothing.
             if self.plan.groups[group].absorbers.is_some() {
                 channels.push((group, ChannelStatistics::of(tensor)));
-            }
-            if self.rule.needs_histogram() {
+            } else if self.rule.needs_histogram() {
                 histograms[group].add(values);
             }
         })?;

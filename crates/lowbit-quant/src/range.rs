@@ -110,7 +110,7 @@ impl Statistics {
     }
 
     /// The clipping range by `rule`. Beyond `limits` all readers saturate: values there count as values at the limit, so no
-    /// rule spends range on them.
+    /// rule spends range on them. Without a histogram the extremes are the range, whatever the rule.
     ///
     /// # Errors
     /// `NoSamples` when nothing was observed.
@@ -121,6 +121,9 @@ impl Statistics {
         let clip = |x: f32| x.max(limits.0).min(limits.1);
         let extremes = (clip(self.min), clip(self.max));
         let bins = || self.histogram.bins_within(limits);
+        if rule.needs_histogram() && self.histogram.count() == 0 {
+            return Ok(extremes);
+        }
         Ok(match rule {
             RangeRule::MinMax => extremes,
             RangeRule::MovingAverage { .. } => {
