@@ -37,8 +37,7 @@ fn main() -> Result<()> {
             let (activations, weights) = (RangeRule::parse(ranges)?, WeightRule::parse(weights)?);
             let recipe = Recipe { activations, weights, ..Recipe::default() };
             let float = Float::load(model, Some(images.shape()?))?;
-            let quantized =
-                float.calibrate(&images, &recipe, &|_| {})?.quantize(&images, &|_| {})?;
+            let quantized = float.calibrate(&images, &recipe, &|_| {})?.quantize()?;
             quantized.export(out.as_ref())?;
             print_peak()
         }

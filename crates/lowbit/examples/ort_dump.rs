@@ -83,8 +83,7 @@ fn float(model: &Path, dir: &Path) -> Result<()> {
 fn quantize(model: &Path, dir: &Path, (images, recipe): (&[Images; 2], Recipe)) -> Result<()> {
     let [calibration, evaluation] = images;
     let float = Float::load(model, Some(calibration.shape()?))?;
-    let quantized =
-        float.calibrate(calibration, &recipe, &|_| {})?.quantize(calibration, &|_| {})?;
+    let quantized = float.calibrate(calibration, &recipe, &|_| {})?.quantize()?;
     quantized.export(&dir.join("quantized.onnx"))?;
     let inputs = (0..evaluation.len()).map(|i| evaluation.get(i)).collect::<Result<Vec<_>>>()?;
     write_npy(&dir.join("inputs.npy"), &stack(&inputs))?;

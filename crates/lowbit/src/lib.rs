@@ -11,7 +11,7 @@
 //! let preprocess = Preprocess::default();
 //! let float = Float::load("resnet20.onnx", Some([3, 32, 32]))?;
 //! let calibration = Images::new(data.split(Split::Train)?.spread(512), &preprocess);
-//! let quantized = float.calibrate(&calibration, &Recipe::default(), &|_| {})?.quantize(&calibration, &|_| {})?;
+//! let quantized = float.calibrate(&calibration, &Recipe::default(), &|_| {})?.quantize()?;
 //! quantized.export("resnet20.int8.onnx".as_ref())?;
 //! # Ok::<(), lowbit::Error>(())
 //! ```

@@ -85,13 +85,12 @@ impl Calibrated {
     ///
     /// # Errors
     /// `Ptq` when a weight or range is not finite.
-    pub fn quantize(self, images: &Images, progress: Progress<'_>) -> Result<Quantized, Error> {
+    pub fn quantize(self) -> Result<Quantized, Error> {
         let graph = &self.float.model.graph;
         let rounding =
             Rounding { weights: self.recipe.weights, bias_correction: self.recipe.bias_correction };
         let quantized = quantize(graph, &self.plan, &self.calibration, rounding)?;
         let (integer, placements) = lower_qdq(&quantized.graph)?;
-        let _ = (images, progress);
         Ok(Quantized { float: self.float, quantized, integer, placements, recipe: self.recipe })
     }
 }
