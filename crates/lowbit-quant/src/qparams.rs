@@ -15,6 +15,14 @@ pub enum QuantError {
         /// The offending value.
         found: f32,
     },
+    /// A bit width that the quantizer does not have.
+    #[error("found {found} bits, expected {expected}")]
+    Bits {
+        /// The bits asked for.
+        found: u8,
+        /// What is allowed.
+        expected: &'static str,
+    },
     /// A name that is not a rule.
     #[error("unknown {kind} \"{found}\", expected one of {expected}")]
     UnknownRule {
@@ -41,26 +49,40 @@ pub struct QParams {
 }
 
 impl QParams {
-    /// The uint8 affine quantizer of the range [low, high] (Jacob et al. 2018, arXiv:1712.05877, section 3).
-    ///
-    /// The range is first widened to hold 0, so that padding and ReLU are exact. A range without extent gets scale 1.
+    /// The uint8 affine quantizer of the range [low, high]: [`QParams::affine`] with 8 bits.
     ///
     /// # Errors
     /// `NotFinite` when an end of the range is NaN or infinite.
     pub fn affine_u8(low: f32, high: f32) -> Result<Self, QuantError> {
+        Self::affine(low, high, 8)
+    }
+
+    /// The affine quantizer of the range [low, high] with codes 0..=2^bits - 1 (Jacob et al. 2018, arXiv:1712.05877,
+    /// section 3).
+    ///
+    /// The range is first widened to hold 0, so that padding and ReLU are exact. A range without extent gets scale 1.
+    ///
+    /// # Errors
+    /// `NotFinite` when an end of the range is NaN or infinite; `Bits` when `bits` is not in 1..=16.
+    pub fn affine(low: f32, high: f32, bits: u8) -> Result<Self, QuantError> {
         for found in [low, high] {
             if !found.is_finite() {
                 return Err(QuantError::NotFinite { found });
             }
         }
+        if !(1..=16).contains(&bits) {
+            return Err(QuantError::Bits { found: bits, expected: "1..=16" });
+        }
+        let qmax = (1 << bits) - 1;
+        let steps = f64::from(qmax);
         let (low, high) = (low.min(0.0), high.max(0.0));
         // In f64, since high - low may exceed f32.
-        let scale = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
+        let scale = ((f64::from(high) - f64::from(low)) / steps) as f32;
         if scale < f32::MIN_POSITIVE {
-            return Ok(QParams { scale: 1.0, zero_point: 0, qmin: 0, qmax: 255 });
+            return Ok(QParams { scale: 1.0, zero_point: 0, qmin: 0, qmax });
         }
-        let zero_point = (f64::from(-low) / f64::from(scale)).round_ties_even().clamp(0.0, 255.0);
-        Ok(QParams { scale, zero_point: zero_point as i32, qmin: 0, qmax: 255 })
+        let zero_point = (f64::from(-low) / f64::from(scale)).round_ties_even().clamp(0.0, steps);
+        Ok(QParams { scale, zero_point: zero_point as i32, qmin: 0, qmax })
     }
 
     /// The value of a code.

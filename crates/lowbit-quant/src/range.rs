@@ -23,7 +23,8 @@ pub enum RangeRule {
         /// Percent of the values kept.
         percent: f64,
     },
-    /// The range of least mean squared error at 8 bits: rounding noise inside against clipping outside.
+    /// The range of least mean squared error at the number of levels asked for: rounding noise inside against clipping
+    /// outside.
     Mse,
     /// The range whose quantized distribution has the least Kullback-Leibler divergence from the one observed (Migacz
     /// 2017, "8-bit inference with TensorRT").
@@ -109,12 +110,30 @@ impl Statistics {
         }
     }
 
-    /// The clipping range by `rule`. Beyond `limits` all readers saturate: values there count as values at the limit, so no
-    /// rule spends range on them. Without a histogram the extremes are the range, whatever the rule.
+    /// The clipping range by `rule` for 256 levels: [`Statistics::range_for`].
     ///
     /// # Errors
     /// `NoSamples` when nothing was observed.
     pub fn range(&self, rule: &RangeRule, limits: (f32, f32)) -> Result<(f32, f32), QuantError> {
+        self.range_for(rule, limits, 256)
+    }
+
+    /// The clipping range by `rule` for a uniform quantizer of `levels` levels, at least 2. Beyond `limits` all readers
+    /// saturate: values there count as values at the limit, so no rule spends range on them. Without a histogram the
+    /// extremes are the range, whatever the rule. Only `Mse` and `Kl` depend on `levels`.
+    ///
+    /// # Errors
+    /// `NoSamples` when nothing was observed.
+    ///
+    /// # Panics
+    /// When `levels` is below 2.
+    pub fn range_for(
+        &self,
+        rule: &RangeRule,
+        limits: (f32, f32),
+        levels: usize,
+    ) -> Result<(f32, f32), QuantError> {
+        assert!(levels >= 2, "{levels} levels, expected at least 2");
         if self.min > self.max {
             return Err(QuantError::NoSamples);
         }
@@ -130,8 +149,8 @@ impl Statistics {
                 self.average.map_or(extremes, |(low, high)| (clip(low), clip(high)))
             }
             RangeRule::Percentile { percent } => within(percentile(&bins(), *percent), extremes),
-            RangeRule::Mse => within(mse(&bins(), extremes), extremes),
-            RangeRule::Kl => within(kl(&bins(), extremes), extremes),
+            RangeRule::Mse => within(mse(&bins(), extremes, levels), extremes),
+            RangeRule::Kl => within(kl(&bins(), extremes, levels), extremes),
         })
     }
 }
@@ -163,31 +182,41 @@ fn percentile(bins: &[Bin], percent: f64) -> (f64, f64) {
 
 /// Least mean squared error over ranges whose ends are bin edges.
 ///
-/// With step s, a value inside costs s²/12 (rounding noise; exact zeros cost nothing), one outside its squared distance to
-/// the nearer end. Prefix sums make a candidate cost O(1); the ends are improved in turn until neither moves, which finds the
-/// optimum where one end is pinned at zero (after ReLU) and a coordinate-wise one elsewhere.
-fn mse(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
+/// Prefix sums make a candidate cost O(1), or O(levels log bins) where there are few; the ends are improved in turn until
+/// neither moves, which finds the optimum where one end is pinned at zero (after ReLU) and a coordinate-wise one elsewhere.
+/// With few levels the search starts from the best common shrinking of both ends, and tests every fourth edge: 0.8 %.
+fn mse(bins: &[Bin], extremes: (f32, f32), levels: usize) -> (f64, f64) {
     if bins.is_empty() {
         return (f64::from(extremes.0), f64::from(extremes.1));
     }
     let sums = Moments::of(bins);
-    let mut lows: Vec<f64> = bins.iter().map(|b| b.0).filter(|&x| x < 0.0).collect();
-    lows.push(0.0);
-    let mut highs: Vec<f64> = bins.iter().map(|b| b.1).filter(|&x| x > 0.0).collect();
-    highs.push(0.0);
-    let mut best = (f64::from(extremes.0).min(0.0), f64::from(extremes.1).max(0.0));
-    let mut cost = sums.cost(best.0, best.1);
+    let few = levels < EXACT_LEVELS;
+    let stride = if few { 4 } else { 1 };
+    let lows = bins.iter().map(|b| b.0).filter(|&x| x < 0.0).step_by(stride);
+    let lows: Vec<f64> = lows.chain([0.0]).collect();
+    let highs = bins.iter().rev().map(|b| b.1).filter(|&x| x > 0.0).step_by(stride);
+    let highs: Vec<f64> = highs.collect::<Vec<_>>().into_iter().rev().chain([0.0]).collect();
+    let full = (f64::from(extremes.0).min(0.0), f64::from(extremes.1).max(0.0));
+    let mut best = full;
+    let mut cost = sums.cost(best, levels);
+    for part in (1..64).rev().filter(|_| few).map(|i| f64::from(i) / 64.0) {
+        let candidate = (full.0 * part, full.1 * part);
+        let shrunk = sums.cost(candidate, levels);
+        if shrunk < cost {
+            (cost, best) = (shrunk, candidate);
+        }
+    }
     // Each round lowers the cost or stops; ranges are finite, and eight rounds have always sufficed.
     for _ in 0..8 {
         let before = cost;
         for &high in &highs {
-            let candidate = sums.cost(best.0, high);
+            let candidate = sums.cost((best.0, high), levels);
             if candidate < cost {
                 (cost, best.1) = (candidate, high);
             }
         }
         for &low in &lows {
-            let candidate = sums.cost(low, best.1);
+            let candidate = sums.cost((low, best.1), levels);
             if candidate < cost {
                 (cost, best.0) = (candidate, low);
             }
@@ -198,6 +227,9 @@ fn mse(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
     }
     best
 }
+
+/// Below this many levels the cost of a range is summed level by level; from there on rounding noise is taken as uniform.
+const EXACT_LEVELS: usize = 65;
 
 /// Prefix sums of count, value and squared value over ascending bins.
 struct Moments {
@@ -222,19 +254,52 @@ impl Moments {
         Moments { centers, below, zeros }
     }
 
-    /// Summed squared error of the 256-level quantizer of [low, high].
-    fn cost(&self, low: f64, high: f64) -> f64 {
+    /// Summed squared error of the quantizer of [low, high] with that many levels.
+    fn cost(&self, range: (f64, f64), levels: usize) -> f64 {
+        if levels < EXACT_LEVELS {
+            self.exact_cost(range, levels)
+        } else {
+            self.uniform_noise_cost(range, levels)
+        }
+    }
+
+    /// With step s, a value inside costs s²/12 (rounding noise; exact zeros cost nothing), one outside its squared distance
+    /// to the nearer end.
+    fn uniform_noise_cost(&self, (low, high): (f64, f64), levels: usize) -> f64 {
         let total = self.below[self.below.len() - 1];
         let first = self.centers.partition_point(|&x| x < low);
         let last = self.centers.partition_point(|&x| x <= high);
         let [n_low, s_low, q_low] = self.below[first];
         let [n_in, s_in, q_in] = self.below[last];
         let (n_high, s_high, q_high) = (total[0] - n_in, total[1] - s_in, total[2] - q_in);
-        let step = (high - low) / 255.0;
+        let step = (high - low) / (levels - 1) as f64;
         let rounding = (n_in - n_low - self.zeros).max(0.0) * step * step / 12.0;
         let clipped_low = q_low - 2.0 * low * s_low + low * low * n_low;
         let clipped_high = q_high - 2.0 * high * s_high + high * high * n_high;
         rounding + clipped_low.max(0.0) + clipped_high.max(0.0)
+    }
+
+    /// The squared distances to the nearest of the levels that the range gets once 0 is one of them.
+    fn exact_cost(&self, (low, high): (f64, f64), levels: usize) -> f64 {
+        let step = (high - low) / (levels - 1) as f64;
+        if step <= 0.0 {
+            return self.below[self.below.len() - 1][2];
+        }
+        let zero_point = (-low / step).round_ties_even();
+        let mut from = 0;
+        let mut sum = 0.0;
+        for code in 0..levels {
+            let level = (code as f64 - zero_point) * step;
+            let to = if code + 1 == levels {
+                self.centers.len()
+            } else {
+                from + self.centers[from..].partition_point(|&x| x < level + step / 2.0)
+            };
+            let [n, s, q] = std::array::from_fn(|i| self.below[to][i] - self.below[from][i]);
+            sum += (q - 2.0 * level * s + level * level * n).max(0.0);
+            from = to;
+        }
+        sum
     }
 }
 
@@ -244,10 +309,11 @@ const KL_BINS: usize = 2048;
 /// Least Kullback-Leibler divergence over clips.
 ///
 /// The distribution is laid out in 2048 equal bins over the range that was seen. A candidate keeps `end` bins of it and merges
-/// them into 256 levels; what lies beyond is added to the outermost bins kept. A distribution of one sign keeps the end at
+/// them into `levels` levels (at most 2048); what lies beyond is added to the outermost bins kept. A distribution of one sign keeps the end at
 /// zero, one of two signs is clipped symmetrically. Exact zeros are left out: every range represents them, and after ReLU
 /// they would drown the rest.
-fn kl(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
+fn kl(bins: &[Bin], extremes: (f32, f32), levels: usize) -> (f64, f64) {
+    let levels = levels.min(KL_BINS);
     let (low, high) = (f64::from(extremes.0).min(0.0), f64::from(extremes.1).max(0.0));
     let limit = high.max(-low);
     if limit == 0.0 {
@@ -260,19 +326,16 @@ fn kl(bins: &[Bin], extremes: (f32, f32)) -> (f64, f64) {
     let oriented: Vec<f64> = if high == 0.0 { linear.into_iter().rev().collect() } else { linear };
     let mut best = (f64::INFINITY, 1.0);
     let half = if signed { KL_BINS / 2 } else { KL_BINS };
-    let fewest = if signed { KL_LEVELS / 2 } else { KL_LEVELS };
+    let fewest = if signed { levels / 2 } else { levels };
     for end in (fewest..=half).step_by(4) {
         let kept = if signed { half - end..half + end } else { 0..end };
-        let divergence = divergence(&oriented, kept);
+        let divergence = divergence(&oriented, kept, levels);
         if divergence < best.0 {
             best = (divergence, end as f64 / half as f64);
         }
     }
     (low.max(-limit * best.1), high.min(limit * best.1))
 }
-
-/// Levels the kept bins are merged into: those of an 8-bit quantizer.
-const KL_LEVELS: usize = 256;
 
 /// Spreads the counts over `KL_BINS` equal bins of [from, to], exact zeros left out.
 fn linear_bins(bins: &[Bin], from: f64, to: f64) -> Vec<f64> {
@@ -293,18 +356,17 @@ fn linear_bins(bins: &[Bin], from: f64, to: f64) -> Vec<f64> {
     linear
 }
 
-/// Divergence of the `kept` bins, with all outliers added to the outermost ones, from their 256-level quantization, which
+/// Divergence of the `kept` bins, with all outliers added to the outermost ones, from their quantization to `levels`, which
 /// does not know the outliers: so it grows with what is clipped as well as with what is merged.
-fn divergence(linear: &[f64], kept: std::ops::Range<usize>) -> f64 {
+fn divergence(linear: &[f64], kept: std::ops::Range<usize>, levels: usize) -> f64 {
     let below: f64 = linear[..kept.start].iter().sum();
     let above: f64 = linear[kept.end..].iter().sum();
     let inside: f64 = linear[kept.clone()].iter().sum();
     let total = below + inside + above;
     let count = kept.len();
     let mut sum = 0.0;
-    for level in 0..KL_LEVELS {
-        let cells =
-            kept.start + level * count / KL_LEVELS..kept.start + (level + 1) * count / KL_LEVELS;
+    for level in 0..levels {
+        let cells = kept.start + level * count / levels..kept.start + (level + 1) * count / levels;
         let mass: f64 = linear[cells.clone()].iter().sum();
         let used = linear[cells.clone()].iter().filter(|&&c| c > 0.0).count();
         for i in cells {

@@ -64,6 +64,41 @@ fn the_mse_range_is_nearly_as_good_as_the_best_of_many() {
 }
 
 #[test]
+fn few_levels_clip_more_and_come_near_the_best_of_many() {
+    for (seed, bits) in [(1, 4), (2, 3), (3, 4), (4, 2)] {
+        let mut values = values(seed, 4000);
+        if seed > 2 {
+            values.iter_mut().for_each(|x| *x = x.max(0.0));
+        }
+        let statistics = observed(&values, &RangeRule::Mse);
+        let error = |(low, high): (f32, f32)| -> f64 {
+            let q = QParams::affine(low, high, bits).unwrap();
+            values.iter().map(|&x| f64::from(q.decode(q.encode(x)) - x).powi(2)).sum()
+        };
+        let range = statistics.range_for(&RangeRule::Mse, EVERYWHERE, 1 << bits).unwrap();
+        let part = |i: u8, end: f32| end * f32::from(i) / 40.0;
+        let ranges = (1..=40).flat_map(|i| (1..=40).map(move |j| (i, j)));
+        let best = ranges
+            .map(|(i, j)| error((part(i, statistics.min), part(j, statistics.max))))
+            .fold(f64::INFINITY, f64::min);
+        let found = error(range);
+        assert!(found < 1.05 * best, "seed {seed}: {found}, best {best}");
+        let kl = statistics.range_for(&RangeRule::Kl, EVERYWHERE, 1 << bits).unwrap();
+        assert!(kl.0 < kl.1 && kl.1 <= statistics.max && range.1 <= statistics.max);
+    }
+}
+
+#[test]
+fn affine_codes_have_as_many_bits_as_asked() {
+    for bits in 1..=16 {
+        let q = QParams::affine(-1.0, 3.0, bits).unwrap();
+        assert_eq!((q.qmin, q.qmax), (0, (1 << bits) - 1));
+        assert_eq!((q.encode(-100.0), q.encode(100.0), q.decode(q.encode(0.0))), (0, q.qmax, 0.0));
+    }
+    assert!(matches!(QParams::affine(0.0, 1.0, 17), Err(QuantError::Bits { found: 17, .. })));
+}
+
+#[test]
 fn a_percentile_cuts_what_sorting_would_cut() {
     let mut values = values(9, 10_000);
     let rule = RangeRule::Percentile { percent: 99.0 };
