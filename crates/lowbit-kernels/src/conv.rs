@@ -31,7 +31,7 @@ use crate::word::{Float, bits, bits_mut};
 /// assert_eq!(out, [10.5]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct PackedConv(Core);
+pub struct PackedConv(pub(crate) Core);
 
 /// One call of [`PackedConv::run`].
 #[derive(Clone, Copy, Debug)]

@@ -22,6 +22,8 @@ pub struct Scratch {
     pub(crate) offsets: Vec<u32>,
     pub(crate) panel: Vec<u32>,
     pub(crate) moves: Vec<Move>,
+    /// One phase of an input's gradient.
+    pub(crate) part: Vec<f32>,
     children: Vec<Scratch>,
 }
 
@@ -101,9 +103,12 @@ impl Core {
             let (group, in_group) = (output / group_outputs, output % group_outputs);
             let panel = group * panels + in_group / rows;
             padded_bias[panel * rows + in_group % rows] = bias(output);
-            for k in 0..depth {
-                let at = [output, k / (kh * kw) * form.pack, k / kw % kh, k % kw];
-                weights[(panel * depth + k) * rows + in_group % rows] = word(at);
+            let lane = weights[panel * depth * rows + in_group % rows..].iter_mut().step_by(rows);
+            let taps = (0..inputs).step_by(form.pack).flat_map(|input| {
+                (0..kh).flat_map(move |y| (0..kw).map(move |x| [output, input, y, x]))
+            });
+            for (to, at) in lane.zip(taps) {
+                *to = word(at);
             }
         }
         let packed = (0..depth).map(|k| (k * isa.tile().columns()) as u32).collect();
@@ -248,7 +253,7 @@ impl Core {
         (out, scratch): (&mut [u32], &mut Scratch),
     ) {
         let g = job.geometry;
-        let Scratch { staged, offsets, panel, moves, children } = scratch;
+        let Scratch { staged, offsets, panel, moves, children, .. } = scratch;
         let channels = staged_channels::<F>(g);
         let image_words = channels * layout.plane();
         let x = match job.feed.direct() {

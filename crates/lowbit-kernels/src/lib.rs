@@ -11,12 +11,14 @@ mod elementwise;
 mod engine;
 mod gemm;
 mod geometry;
+mod gradient;
 mod isa;
 pub mod naive;
 mod qconv;
 mod stage;
 mod sweep;
 mod tile;
+mod weights;
 mod word;
 
 pub use conv::{ConvCall, PackedConv};
@@ -28,5 +30,6 @@ pub use gemm::{
     GemmCall, MatShape, Order, PackedGemm, PackedQGemm, QGemmCall, QMat, matmul, qmatmul,
 };
 pub use geometry::{Activation, ConvGeometry, Parallel};
+pub use gradient::ConvGradient;
 pub use isa::Isa;
 pub use qconv::{IntSlice, PackedQConv, QConvCall};

@@ -22,6 +22,44 @@ pub fn conv_f32(
     out
 }
 
+/// The gradient of [`conv_f32`] with respect to `x`, given that of its result; sums in `f64`.
+/// # Panics
+/// When a slice is shorter than the geometry says.
+#[must_use]
+pub fn conv_f32_input_gradient(
+    grad: &[f32],
+    weight: &[f32],
+    n: usize,
+    geometry: &ConvGeometry,
+) -> Vec<f32> {
+    let mut sums = vec![0f64; n * geometry.input_len()];
+    for_each_output(n, geometry, |at, _, taps| {
+        for &(x_at, w_at) in taps {
+            sums[x_at] += f64::from(grad[at]) * f64::from(weight[w_at]);
+        }
+    });
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// The gradient of [`conv_f32`] with respect to `weight`, given that of its result; sums in `f64`.
+/// # Panics
+/// When a slice is shorter than the geometry says.
+#[must_use]
+pub fn conv_f32_weight_gradient(
+    x: &[f32],
+    grad: &[f32],
+    n: usize,
+    geometry: &ConvGeometry,
+) -> Vec<f32> {
+    let mut sums = vec![0f64; geometry.weight_shape().iter().product()];
+    for_each_output(n, geometry, |at, _, taps| {
+        for &(x_at, w_at) in taps {
+            sums[w_at] += f64::from(grad[at]) * f64::from(x[x_at]);
+        }
+    });
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
+
 /// Sums `(x - x_zero_point) * (weight - weight_zero_points[o])` over the taps inside the image, in `i64`.
 /// `weight_zero_points` has one entry, or one for each output channel.
 /// # Panics

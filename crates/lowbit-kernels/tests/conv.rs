@@ -1,8 +1,8 @@
 //! Convolutions of every tier against their definition, on random shapes.
 
 use lowbit_kernels::{
-    Activation, ConvCall, ConvGeometry, IntSlice, Isa, PackedConv, PackedQConv, Parallel,
-    QConvCall, Scratch, naive,
+    Activation, ConvCall, ConvGeometry, ConvGradient, IntSlice, Isa, PackedConv, PackedQConv,
+    Parallel, QConvCall, Scratch, naive,
 };
 use proptest::prelude::*;
 
@@ -112,6 +112,33 @@ fn check_int(g: &ConvGeometry, n: usize, zero_points: (i32, i32), parallel: Para
     }
 }
 
+fn check_gradients(g: &ConvGeometry, n: usize, parallel: Parallel) {
+    let x = floats(n * g.input_len(), 1);
+    let weight = floats(g.weight_shape().iter().product(), 2);
+    let grad = floats(n * g.output_len(), 3);
+    let abs = |values: &[f32]| values.iter().map(|v| v.abs()).collect::<Vec<_>>();
+    let of_x = naive::conv_f32_input_gradient(&grad, &weight, n, g);
+    let of_x_size = naive::conv_f32_input_gradient(&abs(&grad), &abs(&weight), n, g);
+    let of_weight = naive::conv_f32_weight_gradient(&x, &grad, n, g);
+    let of_weight_size = naive::conv_f32_weight_gradient(&abs(&x), &abs(&grad), n, g);
+    let near = |what: &str, found: &[f32], expected: &[f32], size: &[f32]| {
+        for (at, ((&f, &e), &s)) in found.iter().zip(expected).zip(size).enumerate() {
+            assert!((f - e).abs() <= 1e-5 * s, "{what} {at}: {f} {e} {g:?}");
+        }
+    };
+    for isa in Isa::available() {
+        let gradient = ConvGradient { isa, n, geometry: g, parallel };
+        let mut scratch = Scratch::new();
+        let mut found = (vec![f32::NAN; of_x.len()], vec![f32::NAN; of_weight.len()]);
+        for _ in 0..2 {
+            gradient.input(&grad, &weight, &mut found.0, &mut scratch);
+            near(isa.name(), &found.0, &of_x, &of_x_size);
+            gradient.weight(&x, &grad, &mut found.1, &mut scratch);
+            near(isa.name(), &found.1, &of_weight, &of_weight_size);
+        }
+    }
+}
+
 fn parallel() -> impl Strategy<Value = Parallel> {
     prop_oneof![Just(Parallel::Serial), Just(Parallel::Rayon)]
 }
@@ -131,6 +158,11 @@ proptest! {
     #[test]
     fn float_equals_definition(g in geometry(), n in 1..4usize, a in activation(), p in parallel()) {
         check_float(&g, n, a, p);
+    }
+
+    #[test]
+    fn gradients_equal_definition(g in geometry(), n in 1..4usize, p in parallel()) {
+        check_gradients(&g, n, p);
     }
 
     #[test]
