@@ -2,38 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What can be wrong with values to be quantized.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum QuantError {
-    /// No sample was seen.
-    #[error("no samples were observed")]
-    NoSamples,
-    /// A sample or weight is NaN or infinite.
-    #[error("found {found}, expected finite values")]
-    NotFinite {
-        /// The offending value.
-        found: f32,
-    },
-    /// A bit width that the quantizer does not have.
-    #[error("found {found} bits, expected {expected}")]
-    Bits {
-        /// The bits asked for.
-        found: u8,
-        /// What is allowed.
-        expected: &'static str,
-    },
-    /// A name that is not a rule.
-    #[error("unknown {kind} \"{found}\", expected one of {expected}")]
-    UnknownRule {
-        /// What was being named.
-        kind: &'static str,
-        /// What was given.
-        found: String,
-        /// The valid names.
-        expected: &'static str,
-    },
-}
+use crate::QuantError;
+use crate::error::{bits_within, finite};
 
 /// Found parameters of a uniform quantizer: x ≈ scale · (q - zero_point), q in qmin..=qmax.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,14 +35,8 @@ impl QParams {
     /// # Errors
     /// `NotFinite` when an end of the range is NaN or infinite; `Bits` when `bits` is not in 1..=16.
     pub fn affine(low: f32, high: f32, bits: u8) -> Result<Self, QuantError> {
-        for found in [low, high] {
-            if !found.is_finite() {
-                return Err(QuantError::NotFinite { found });
-            }
-        }
-        if !(1..=16).contains(&bits) {
-            return Err(QuantError::Bits { found: bits, expected: "1..=16" });
-        }
+        finite(&[low, high])?;
+        bits_within(bits, 1..=16, "1..=16")?;
         let qmax = (1 << bits) - 1;
         let steps = f64::from(qmax);
         let (low, high) = (low.min(0.0), high.max(0.0));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::QuantError;
+use crate::error::finite;
 
 /// How the scale of a channel's weights is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +51,7 @@ pub fn channel_scales(
     channels: usize,
     rule: WeightRule,
 ) -> Result<ChannelScales, QuantError> {
-    if let Some(&found) = weight.iter().find(|w| !w.is_finite()) {
-        return Err(QuantError::NotFinite { found });
-    }
+    finite(weight)?;
     let per_channel = weight.len() / channels.max(1);
     Ok(weight
         .chunks(per_channel.max(1))
