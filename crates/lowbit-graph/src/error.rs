@@ -43,6 +43,9 @@ pub enum OpError {
         /// The limit.
         limit: usize,
     },
+    /// A gradient was asked for that goes through an operator without one.
+    #[error("this operator has no gradient")]
+    NoGradient,
     /// A tensor could not be made or read.
     #[error(transparent)]
     Tensor(#[from] lowbit_tensor::TensorError),
@@ -88,6 +91,22 @@ pub enum GraphError {
     #[error("graph output \"{value}\" is not produced by any node, input or initializer")]
     Output {
         /// The output's name.
+        value: String,
+    },
+    /// A gradient to start from does not fit its value.
+    #[error("seed of \"{value}\": found {found}, expected {expected}")]
+    Seed {
+        /// The value's name.
+        value: String,
+        /// What was given.
+        found: String,
+        /// What the value has.
+        expected: String,
+    },
+    /// A value that the recorded run did not have.
+    #[error("value \"{value}\" is not on the tape")]
+    Unrecorded {
+        /// The value's name.
         value: String,
     },
     /// The caller's inputs do not fit the graph's.

@@ -12,6 +12,13 @@ use crate::{GraphError, Op};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(usize);
 
+impl ValueId {
+    /// As [`Graph::index_of`].
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// One operator applied to values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {

@@ -12,6 +12,6 @@ mod session;
 pub use error::{GraphError, OpError};
 pub use graph::{Graph, Input, Node, ValueId};
 pub use op::*;
-pub use session::{Pool, Session, Workspace};
+pub use session::{Pool, Session, Tape, Workspace};
 
 pub use lowbit_kernels::minmax;

@@ -4,6 +4,7 @@
 //! clip limits) are inputs here. Quantized operators of the `com.microsoft` domain keep that domain's input order.
 
 mod arithmetic;
+mod backward;
 mod binary;
 mod cast;
 mod concat;
@@ -35,6 +36,7 @@ mod window;
 
 use lowbit_tensor::Tensor;
 
+pub(crate) use backward::{Back, Gradients};
 pub use binary::Binary;
 pub use cast::Cast;
 pub use concat::Concat;

@@ -9,6 +9,9 @@ use rayon::prelude::*;
 use crate::op::{Operand, Prepared};
 use crate::{Graph, GraphError, Inputs, OpError, ValueId};
 
+mod tape;
+
+pub use tape::Tape;
 /// Buffers that finished values gave back, for the next ones to use.
 #[derive(Debug)]
 pub struct Pool {
@@ -236,7 +239,7 @@ impl Session {
         work: &mut Workspace,
         observe: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Vec<Tensor>, GraphError> {
-        self.check_feeds(feeds)?;
+        self.check_feeds(&feeds.iter().collect::<Vec<_>>())?;
         let mut live: HashMap<ValueId, Tensor> = HashMap::new();
         for (input, tensor) in self.graph.inputs.iter().zip(feeds) {
             observe(input.value, tensor);
@@ -269,9 +272,14 @@ impl Session {
         let node = &self.graph.nodes[index];
         let read = |v: &Option<ValueId>| v.and_then(|v| self.read(v, feeds, live));
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(read).collect();
-        self.prepared[index].forward(&node.op, &Inputs(&inputs), work).map_err(|source| {
-            GraphError::Op { node: node.name.clone(), op: node.op.name(), source }
-        })
+        let made = self.prepared[index].forward(&node.op, &Inputs(&inputs), work);
+        made.map_err(|source| self.refused(index, source))
+    }
+
+    /// What node `index` found wrong.
+    fn refused(&self, index: usize, source: OpError) -> GraphError {
+        let node = &self.graph.nodes[index];
+        GraphError::Op { node: node.name.clone(), op: node.op.name(), source }
     }
 
     fn read<'a>(
@@ -284,7 +292,7 @@ impl Session {
         live.get(&value).or_else(|| self.graph.constant(value).map(AsRef::as_ref)).or_else(fed)
     }
 
-    fn check_feeds(&self, feeds: &[Tensor]) -> Result<(), GraphError> {
+    fn check_feeds(&self, feeds: &[&Tensor]) -> Result<(), GraphError> {
         let graph = &self.graph;
         if feeds.len() != graph.inputs.len() {
             return Err(GraphError::Feed {

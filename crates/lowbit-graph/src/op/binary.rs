@@ -1,11 +1,14 @@
 //! Two operands, numpy broadcasting.
 
+use std::borrow::Cow;
+
 use lowbit_tensor::{Buffer, Shape, Tensor};
 
-use super::Inputs;
 use super::arithmetic::{Number, with_numbers};
 use super::dispatch::{Pooled, same_type, with_values, wrong_type};
-use super::strided::{Walk, broadcast, zip};
+use super::reduce::sum_to;
+use super::strided::{Walk, broadcast, zip, zip3};
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// Which function of two operands.
@@ -88,6 +91,72 @@ impl Binary {
     }
 }
 
+impl Binary {
+    /// The gradient times the slope along each operand, summed over the axes that operand was repeated along. Where Min or Max
+    /// has two equal operands, each has half; integers have no gradient.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        match self {
+            Binary::Add => slopes(back, |_, _| 1.0, |_, _| 1.0, work),
+            Binary::Sub => slopes(back, |_, _| 1.0, |_, _| -1.0, work),
+            Binary::Mul => slopes(back, |_, b| b, |a, _| a, work),
+            Binary::Div => slopes(back, |_, b| 1.0 / b, |a, b| -a / (b * b), work),
+            Binary::Min => slopes(back, |a, b| above(b, a), above, work),
+            Binary::Max => slopes(back, above, |a, b| above(b, a), work),
+            Binary::Pow => slopes(back, slope_of_base, slope_of_exponent, work),
+            Binary::Equal => Err(OpError::NoGradient),
+        }
+    }
+}
+
+/// 1 where x lies above y, 1/2 where they are equal, else 0.
+fn above(x: f32, y: f32) -> f32 {
+    f32::from(u8::from(x > y)) + 0.5 * f32::from(u8::from(x == y))
+}
+
+fn slope_of_base(base: f32, exponent: f32) -> f32 {
+    if exponent == 0.0 { 0.0 } else { exponent * base.powf(exponent - 1.0) }
+}
+
+/// A power of a base that is not positive is defined at single exponents only: 0 there.
+fn slope_of_exponent(base: f32, exponent: f32) -> f32 {
+    if base > 0.0 { base.powf(exponent) * base.ln() } else { 0.0 }
+}
+
+/// The gradients of both operands, given the slopes along them.
+fn slopes(
+    back: &Back<'_>,
+    of_a: impl Fn(f32, f32) -> f32 + Sync,
+    of_b: impl Fn(f32, f32) -> f32 + Sync,
+    work: &mut Workspace,
+) -> Result<Gradients, OpError> {
+    let pair = Pair::new(back.inputs)?;
+    let (a, b) = (floats(0, pair.a)?, floats(1, pair.b)?);
+    let given = (back.grad()?.1, &*a, &*b);
+    let mut found = vec![None; 2];
+    if back.wants(0) {
+        let full = pair.slope(given, of_a, work)?;
+        found[0] = Some(pair.folded(full, pair.a.shape(), work)?);
+    }
+    if back.wants(1) {
+        let full = pair.slope(given, of_b, work)?;
+        found[1] = Some(pair.folded(full, pair.b.shape(), work)?);
+    }
+    Ok(found)
+}
+
+/// The elements as floats; only the exponent of a power may be of another type.
+fn floats(index: usize, tensor: &Tensor) -> Result<Cow<'_, [f32]>, OpError> {
+    match (tensor.buffer(), index) {
+        (Buffer::F32(values), _) => Ok(Cow::Borrowed(values)),
+        (_, 1) => Ok(tensor.to_f64().into_iter().map(|x| x as f32).collect()),
+        _ => Err(OpError::NoGradient),
+    }
+}
+
 /// Two operands and the shape both broadcast to.
 struct Pair<'a> {
     a: &'a Tensor,
@@ -96,6 +165,29 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
+    /// grad · slope(a, b), elementwise.
+    fn slope(
+        &self,
+        (grad, a, b): (&[f32], &[f32], &[f32]),
+        slope: impl Fn(f32, f32) -> f32 + Sync,
+        work: &mut Workspace,
+    ) -> Result<Vec<f32>, OpError> {
+        let mut full = work.pool.floats(&self.shape)?;
+        let walk = Walk::broadcast(&self.shape, [&self.shape, self.a.shape(), self.b.shape()]);
+        zip3(&walk, (grad, a, b), work.parallel, &mut full, |g, a, b| g * slope(a, b));
+        Ok(full)
+    }
+
+    /// Sums over the axes along which an operand of shape `own` was repeated.
+    fn folded(&self, full: Vec<f32>, own: &Shape, work: &mut Workspace) -> Result<Tensor, OpError> {
+        if *own == self.shape {
+            return Ok(Tensor::new(own.clone(), full));
+        }
+        let sum = sum_to(&full, &self.shape, own, work)?;
+        work.pool.give(Tensor::vector(full));
+        Ok(sum)
+    }
+
     fn new(inputs: &Inputs<'a>) -> Result<Self, OpError> {
         let a = inputs.required(0, "A")?;
         let b = inputs.required(1, "B")?;

@@ -1,5 +1,7 @@
 //! Convolution over [n, c, h, w]. One-dimensional convolutions are imported with h = 1.
 
+pub(crate) mod backward;
+
 use lowbit_kernels::{ConvCall, ConvGeometry, PackedConv};
 use lowbit_tensor::{Shape, Tensor};
 

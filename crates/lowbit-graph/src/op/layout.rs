@@ -2,11 +2,11 @@
 
 use lowbit_tensor::{Shape, Tensor};
 
-use super::Inputs;
 use super::dispatch::{Pooled, copy_as, remake, with_values};
 use super::inputs::{expect_rank, resolve_axis};
 use super::shape::wanted_shape;
 use super::strided::{Axis, Walk, broadcast, copy, row_major};
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// How a requested dimension of 0 is read.
@@ -164,6 +164,15 @@ pub(crate) fn unsqueeze(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Ten
     let shape: Vec<usize> =
         inserted.iter().map(|&new| if new { 1 } else { *old.next().unwrap_or(&1) }).collect();
     copy_as(data, shape.into(), work)
+}
+
+/// The way back of every operator that keeps the elements in order: the gradient in the input's shape.
+pub(crate) fn reshape_backward(
+    back: &Back<'_>,
+    work: &mut Workspace,
+) -> Result<Gradients, OpError> {
+    let data = back.inputs.required(0, "data")?;
+    back.first(|| copy_as(back.grad()?.0, data.shape().clone(), work))
 }
 
 /// Which of `rank` axes are named.

@@ -3,7 +3,9 @@
 use lowbit_kernels::{GemmCall, MatShape, Order, PackedGemm, matmul};
 use lowbit_tensor::{Shape, Tensor};
 
-use super::{Activation, Inputs};
+use super::conv::backward::give;
+use super::reduce::sum_to;
+use super::{Activation, Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// alpha · A' · B' + beta · C, where ' is an optional transpose; then the activation.
@@ -61,6 +63,20 @@ fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     out
 }
 
+/// [m, k] · [k, n], the right operand in either order.
+fn product(
+    left: &[f32],
+    (right, order): (&[f32], Order),
+    MatShape { m, k, n }: MatShape,
+    work: &mut Workspace,
+) -> Result<Vec<f32>, OpError> {
+    let mut out = work.pool.floats(&[m, n].into())?;
+    let activation = lowbit_kernels::Activation::None;
+    let call = GemmCall { m, activation, parallel: work.parallel };
+    PackedGemm::new(right, order, [k, n], None).run(left, &call, &mut out, &mut work.scratch);
+    Ok(out)
+}
+
 impl Gemm {
     /// Packs a constant B, and C when it is a constant row and the factors are 1.
     pub(crate) fn pack(
@@ -115,6 +131,51 @@ impl Gemm {
             self.finish(c, (&mut out, &shape))?;
         }
         Ok(Tensor::new(shape, out))
+    }
+
+    /// dA' = alpha · g · B'ᵀ, dB' = alpha · A'ᵀ · g, dC = beta · g summed to its shape; each in the operand's own order.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let (a, left) = back.inputs.typed::<f32>(0, "A")?;
+        let (b, right) = back.inputs.typed::<f32>(1, "B")?;
+        let ([m, k], [_, n]) = (extents(0, a, self.transpose_a)?, extents(1, b, self.transpose_b)?);
+        let grad = self.activation.backward(back.output()?.1, back.grad()?.1, work)?;
+        let mut found = vec![None; 3];
+        if back.wants(0) {
+            let order = if self.transpose_b { Order::Kn } else { Order::Nk };
+            let of_a = product(&grad, (right, order), MatShape { m, k: n, n: k }, work)?;
+            let of_a = if self.transpose_a { transposed(&of_a, m, k) } else { of_a };
+            found[0] = Some(self.scaled(a.shape(), of_a));
+        }
+        if back.wants(1) {
+            let of_b = if self.transpose_b {
+                let order = if self.transpose_a { Order::Nk } else { Order::Kn };
+                let turned = transposed(&grad, m, n);
+                product(&turned, (left, order), MatShape { m: n, k: m, n: k }, work)?
+            } else {
+                let turned = if self.transpose_a { None } else { Some(transposed(left, m, k)) };
+                let turned = turned.as_deref().unwrap_or(left);
+                product(turned, (&grad, Order::Kn), MatShape { m: k, k: m, n }, work)?
+            };
+            found[1] = Some(self.scaled(b.shape(), of_b));
+        }
+        if let Some(c) = back.inputs.optional(2).filter(|_| back.wants(2)) {
+            let mut of_c = sum_to(&grad, &[m, n].into(), c.shape(), work)?;
+            of_c.as_mut_slice::<f32>()?.iter_mut().for_each(|g| *g *= self.beta);
+            found[2] = Some(of_c);
+        }
+        give(grad, work);
+        Ok(found)
+    }
+
+    fn scaled(&self, shape: &Shape, mut values: Vec<f32>) -> Tensor {
+        if self.alpha != 1.0 {
+            values.iter_mut().for_each(|value| *value *= self.alpha);
+        }
+        Tensor::new(shape.clone(), values)
     }
 
     /// Scales the product and adds C by the general rule.

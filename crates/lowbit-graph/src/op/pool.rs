@@ -9,7 +9,7 @@ use super::dispatch::{share, share_rows, wrong_type};
 use super::inputs::expect_rank;
 use super::reduce::mean;
 use super::window::{Window, WindowSpec, resolve_window, span};
-use super::{AutoPad, Inputs};
+use super::{AutoPad, Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// A window and how it moves. One-dimensional pools are imported as [n, c, 1, w] between reshapes or refused.
@@ -249,6 +249,23 @@ impl Sweep {
 
 pub(crate) fn global_average(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
     global(inputs, mean, work)
+}
+
+/// Every position of a channel has an equal part of its gradient.
+pub(crate) fn global_average_backward(
+    back: &Back<'_>,
+    work: &mut Workspace,
+) -> Result<Gradients, OpError> {
+    let (tensor, x) = back.inputs.typed::<f32>(0, "X")?;
+    let grad = back.grad()?.1;
+    let plane = x.len().checked_div(grad.len()).unwrap_or(0);
+    back.first(|| {
+        let mut out = work.pool.floats(tensor.shape())?;
+        for (to, &grad) in out.chunks_exact_mut(plane.max(1)).zip(grad) {
+            to.fill(grad / plane as f32);
+        }
+        Ok(Tensor::new(tensor.shape().clone(), out))
+    })
 }
 
 pub(crate) fn global_max(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {

@@ -2,8 +2,8 @@
 
 use lowbit_tensor::{Buffer, DType, Shape, Tensor};
 
-use super::Inputs;
 use super::inputs::resolve_axis;
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// How scales lie along a tensor.
@@ -16,6 +16,11 @@ pub struct Blocking {
 }
 
 /// y = saturate(round_half_even(x / scale) + zero_point).
+///
+/// Pseudo-gradient (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432; of the scale, LSQ, Esser et al. 2020, eq. 3,
+/// arXiv:1902.08153), g being that of the codes: g / scale to x and Σ -g · x / scale² to the scale where the code did not
+/// saturate, 0 elsewhere. With that of [`DequantizeLinear`] of the same scale, together: g to x, and Σ g · (y - z - x / scale)
+/// or, where the code saturated, Σ g · (y - z) to the scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuantizeLinear {
     /// How scales lie.
@@ -25,6 +30,8 @@ pub struct QuantizeLinear {
 }
 
 /// y = (x - zero_point) · scale.
+///
+/// Gradient: g · scale to the codes, as floats, and Σ g · (x - zero_point) to the scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DequantizeLinear {
     /// How scales lie.
@@ -171,6 +178,98 @@ impl QuantizeLinear {
         });
         Ok(tensor_of_codes(self.to, x.shape().clone(), &codes)?)
     }
+}
+
+impl QuantizeLinear {
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let (x, values) = back.inputs.typed::<f32>(0, "x")?;
+        let (scale, scales) = back.inputs.typed::<f32>(1, "y_scale")?;
+        let zero_points = zero_points(back.inputs, 2, scales.len())?;
+        let runs = self.blocking.runs(x.shape(), scale)?;
+        let range = self.to.range().ok_or(OpError::NoGradient)?;
+        let grad = back.grad()?.1;
+        let mut of_x = work.pool.floats(x.shape())?;
+        let mut of_scales = vec![0f64; scales.len()];
+        runs.for_each(|i, part| {
+            let inverse = 1.0 / scales[i];
+            let inside = (range.0 - zero_points[i]) as f32..=(range.1 - zero_points[i]) as f32;
+            for (to, (&x, &g)) in of_x[part.clone()]
+                .iter_mut()
+                .zip(values[part.clone()].iter().zip(&grad[part.clone()]))
+            {
+                let kept = inside.contains(&(x / scales[i]).round_ties_even());
+                *to = if kept { g * inverse } else { 0.0 };
+            }
+            if back.wants(1) {
+                let sum = dot(&of_x[part.clone()], &values[part]);
+                of_scales[i] -= sum / f64::from(scales[i]);
+            }
+        });
+        Ok(gradients(back, Tensor::new(x.shape().clone(), of_x), (scale, of_scales), work))
+    }
+}
+
+impl DequantizeLinear {
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let x = back.inputs.required(0, "x")?;
+        let (scale, scales) = back.inputs.typed::<f32>(1, "x_scale")?;
+        let zero_points = zero_points(back.inputs, 2, scales.len())?;
+        let runs = self.blocking.runs(x.shape(), scale)?;
+        let codes = codes_as_i32(x).ok_or(OpError::NoGradient)?;
+        let grad = back.grad()?.1;
+        let mut of_x = work.pool.floats(x.shape())?;
+        let mut of_scales = vec![0f64; scales.len()];
+        runs.for_each(|i, part| {
+            if back.wants(1) {
+                for (to, &code) in of_x[part.clone()].iter_mut().zip(&codes[part.clone()]) {
+                    *to = dequantize_one(code, 1.0, zero_points[i]);
+                }
+                of_scales[i] += dot(&of_x[part.clone()], &grad[part.clone()]);
+            }
+            for (to, &g) in of_x[part.clone()].iter_mut().zip(&grad[part]) {
+                *to = g * scales[i];
+            }
+        });
+        Ok(gradients(back, Tensor::new(x.shape().clone(), of_x), (scale, of_scales), work))
+    }
+}
+
+/// The two gradients, where wanted.
+fn gradients(
+    back: &Back<'_>,
+    of_x: Tensor,
+    (scale, of_scales): (&Tensor, Vec<f64>),
+    work: &mut Workspace,
+) -> Gradients {
+    let of_scales = of_scales.into_iter().map(|sum| sum as f32).collect();
+    let of_scales = back.wants(1).then(|| Tensor::new(scale.shape().clone(), of_scales));
+    if back.wants(0) {
+        return vec![Some(of_x), of_scales];
+    }
+    work.pool.give(of_x);
+    vec![None, of_scales]
+}
+
+/// Σ a · b, in f64 and in an order that depends on the length alone.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let (a_blocks, a_rest) = a.as_chunks::<8>();
+    let (b_blocks, b_rest) = b.as_chunks::<8>();
+    let mut lanes = [0f64; 8];
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += f64::from(a) * f64::from(b);
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    lanes.iter().sum::<f64>() + rest
 }
 
 /// A tensor of codes that are known to lie in `dtype`'s range.

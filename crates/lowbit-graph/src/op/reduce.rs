@@ -160,6 +160,26 @@ fn rows<T: Copy + Send + Sync>(
     });
 }
 
+/// The gradient of what was broadcast from shape `to` to shape `from`: summed over the axes it was repeated along.
+///
+/// # Errors
+/// `TooLarge` beyond the session's limit.
+pub(crate) fn sum_to(
+    grad: &[f32],
+    from: &Shape,
+    to: &Shape,
+    work: &mut Workspace,
+) -> Result<Tensor, OpError> {
+    if from == to {
+        let mut out = work.pool.floats(to)?;
+        out.copy_from_slice(grad);
+        return Ok(Tensor::new(to.clone(), out));
+    }
+    let extent = |axis: usize| (axis + to.len()).checked_sub(from.len()).map_or(1, |own| to[own]);
+    let reduced: Vec<bool> = (0..from.len()).map(|axis| extent(axis) != from[axis]).collect();
+    Plan::new(from, &reduced).run(grad, to.clone(), |row| sum(row) as f32, work)
+}
+
 /// Partial sums side by side: enough for the additions not to wait for one another.
 const LANES: usize = 8;
 

@@ -200,6 +200,29 @@ pub(crate) fn zip<A: Copy + Sync, B: Copy + Sync, R: Send>(
     share(parallel, out, |first, part| walk.rows(first, part, leaf));
 }
 
+/// out = f(a, b, c) along the walk.
+pub(crate) fn zip3<A: Copy + Sync, B: Copy + Sync, C: Copy + Sync, R: Send>(
+    walk: &Walk<3>,
+    (a, b, c): (&[A], &[B], &[C]),
+    parallel: Parallel,
+    out: &mut [R],
+    f: impl Fn(A, B, C) -> R + Sync,
+) {
+    let [s, t, u] = walk.inner_strides().map(isize::cast_unsigned);
+    let leaf = |row: &mut [R], [i, j, k]: [usize; 3]| match [s, t, u] {
+        [1, 1, 1] => {
+            let given = a[i..].iter().zip(&b[j..]).zip(&c[k..]);
+            row.iter_mut().zip(given).for_each(|(r, ((&x, &y), &z))| *r = f(x, y, z));
+        }
+        _ => {
+            for (at, r) in row.iter_mut().enumerate() {
+                *r = f(a[i + at * s], b[j + at * t], c[k + at * u]);
+            }
+        }
+    };
+    share(parallel, out, |first, part| walk.rows(first, part, leaf));
+}
+
 /// Copies the elements along the walk.
 pub(crate) fn copy<T: Copy>(walk: &Walk<1>, source: &[T], out: &mut [T]) {
     if out.is_empty() {

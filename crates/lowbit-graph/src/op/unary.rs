@@ -2,10 +2,10 @@
 
 use lowbit_tensor::Tensor;
 
-use super::Inputs;
 use super::arithmetic::{Number, with_numbers};
 use super::dispatch::{Pooled, one_of, same_type, share, wrong_type};
 use super::strided::{Walk, expect_broadcast_to, zip};
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// Which function.
@@ -114,6 +114,84 @@ impl Unary {
             Unary::Ceil => map(tensor, x, f32::ceil, work),
         }
     }
+}
+
+impl Unary {
+    /// g · f'(x); at a kink the slope of the left side, or of the right one where f is max(x, ..).
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let step = |x: f32, slope: f32| if x > 0.0 { slope } else { 0.0 };
+        match *self {
+            Unary::Relu => along(back, |x, _| step(x, 1.0), work),
+            Unary::LeakyRelu { alpha } => {
+                along(back, |x, _| if x < 0.0 { alpha } else { 1.0 }, work)
+            }
+            Unary::Sigmoid => along(back, |_, y| y * (1.0 - y), work),
+            Unary::Tanh => along(back, |_, y| 1.0 - y * y, work),
+            Unary::HardSigmoid { alpha, .. } => {
+                along(back, |_, y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 }, work)
+            }
+            Unary::HardSwish => along(back, |x, _| hard_swish_slope(x), work),
+            Unary::Silu => along(back, |x, y| sigmoid(x) + y * (1.0 - sigmoid(x)), work),
+            Unary::Gelu => along(back, |x, _| gelu_slope(x), work),
+            Unary::GeluTanh => along(back, |x, _| gelu_tanh_slope(x), work),
+            Unary::Erf => {
+                along(back, |x, _| std::f32::consts::FRAC_2_SQRT_PI * (-x * x).exp(), work)
+            }
+            Unary::Sqrt => along(back, |_, y| 0.5 / y, work),
+            Unary::Exp => along(back, |_, y| y, work),
+            Unary::Neg => along(back, |_, _| -1.0, work),
+            Unary::Abs => along(back, |x, _| step(x, 1.0) - step(-x, 1.0), work),
+            Unary::Floor | Unary::Ceil => along(back, |_, _| 0.0, work),
+        }
+    }
+}
+
+/// g · slope(x, y) for each element.
+fn along(
+    back: &Back<'_>,
+    slope: impl Fn(f32, f32) -> f32 + Sync,
+    work: &mut Workspace,
+) -> Result<Gradients, OpError> {
+    let (tensor, x) = back.inputs.typed::<f32>(0, "X")?;
+    let (y, grad) = (back.output()?.1, back.grad()?.1);
+    back.first(|| {
+        let mut out = work.pool.floats(tensor.shape())?;
+        share(work.parallel, &mut out, |first, part| {
+            let given = x[first..].iter().zip(&y[first..]).zip(&grad[first..]);
+            for (to, ((&x, &y), &grad)) in part.iter_mut().zip(given) {
+                *to = grad * slope(x, y);
+            }
+        });
+        Ok(Tensor::new(tensor.shape().clone(), out))
+    })
+}
+
+/// 0 below -3, 1 above 3, between them x / 3 + 1/2.
+fn hard_swish_slope(x: f32) -> f32 {
+    match x {
+        _ if x <= -3.0 => 0.0,
+        _ if x >= 3.0 => 1.0,
+        _ => x / 3.0 + 0.5,
+    }
+}
+
+/// Φ(x) + x · φ(x).
+fn gelu_slope(x: f32) -> f32 {
+    let x = f64::from(x);
+    let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+    (0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2) + x * density) as f32
+}
+
+/// p + x · p · (1 - p) · 2u', where p = sigmoid(2u) as in [`gelu_tanh`].
+fn gelu_tanh_slope(x: f32) -> f32 {
+    let x = f64::from(x);
+    let factor = (2.0 / std::f64::consts::PI).sqrt();
+    let p = 1.0 / (1.0 + (-2.0 * factor * (x + 0.044_715 * x * x * x)).exp());
+    (p + x * p * (1.0 - p) * 2.0 * factor * (1.0 + 3.0 * 0.044_715 * x * x)) as f32
 }
 
 /// y = f(x) for each element.
@@ -259,6 +337,46 @@ pub(crate) fn clip(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, 
     }, else {
         Err(wrong_type(0, tensor, NUMBERS))
     })
+}
+
+/// To the input where the clip left it as it was, also at a limit; to the limit that took its place elsewhere. The same for floats
+/// and for codes, so that QuantizeLinear, Clip, DequantizeLinear is the clipped straight-through estimator of fewer bits.
+pub(crate) fn clip_backward(back: &Back<'_>, work: &mut Workspace) -> Result<Gradients, OpError> {
+    let tensor = back.inputs.required(0, "input")?;
+    let output = back.outputs.first().copied().flatten().unwrap_or(tensor);
+    let grad = back.grad()?.1;
+    with_numbers!(tensor, x => {
+        let y = same_type(0, output, tensor)?;
+        clip_gradients(back, (x, y), grad, work)
+    }, else {
+        Err(wrong_type(0, tensor, NUMBERS))
+    })
+}
+
+fn clip_gradients<T: Number>(
+    back: &Back<'_>,
+    (x, y): (&[T], &[T]),
+    grad: &[f32],
+    work: &mut Workspace,
+) -> Result<Gradients, OpError> {
+    let mut found = vec![None; 3];
+    if back.wants(0) {
+        let shape = back.grad()?.0.shape();
+        let mut out = work.pool.floats(shape)?;
+        for ((to, &grad), (x, y)) in out.iter_mut().zip(grad).zip(x.iter().zip(y)) {
+            *to = if x == y { grad } else { 0.0 };
+        }
+        found[0] = Some(Tensor::new(shape.clone(), out));
+    }
+    for (limit, raised) in [(1, true), (2, false)] {
+        if let Some(tensor) = back.inputs.optional(limit).filter(|_| back.wants(limit)) {
+            let took = |&((x, y), _): &((&T, &T), &f32)| x != y && (x < y) == raised;
+            let sum: f64 =
+                x.iter().zip(y).zip(grad).filter(took).map(|(_, &grad)| f64::from(grad)).sum();
+            found[limit] = Some(Tensor::full(tensor.shape().clone(), sum as f32));
+        }
+    }
+    Ok(found)
 }
 
 fn at_least<T: Number>(x: T, low: T) -> T {
