@@ -14,6 +14,7 @@ mod gather;
 mod inputs;
 mod layout;
 mod matmul;
+mod moved;
 mod norm;
 mod pad;
 mod pool;

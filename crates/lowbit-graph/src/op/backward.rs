@@ -4,7 +4,7 @@
 
 use lowbit_tensor::Tensor;
 
-use super::{Inputs, Op, layout, pool, unary};
+use super::{Inputs, Op, layout, matmul, moved, pool, select, unary};
 use crate::{OpError, Workspace};
 
 /// What an operator's way back reads.
@@ -74,33 +74,33 @@ impl Op {
         match self {
             Op::Conv(conv) => conv.backward(back, work),
             Op::Gemm(gemm) => gemm.backward(back, work),
+            Op::MatMul => matmul::backward(back, work),
+            Op::BatchNorm(norm) => norm.backward(back, work),
+            Op::LayerNorm(norm) => norm.backward(back, work),
             Op::Unary(unary) => unary.backward(back, work),
             Op::Clip => unary::clip_backward(back, work),
+            Op::PRelu => unary::prelu_backward(back, work),
             Op::Binary(binary) => binary.backward(back, work),
+            Op::Softmax(softmax) => softmax.backward(back, work),
+            Op::MaxPool(pool) => pool.max_backward(back, work),
+            Op::AveragePool(pool) => pool.average_backward(back, work),
             Op::GlobalAveragePool => pool::global_average_backward(back, work),
+            Op::GlobalMaxPool => pool::global_max_backward(back, work),
+            Op::Reduce(reduce) => reduce.backward(back, work),
+            Op::Concat(concat) => concat.backward(back, work),
+            Op::Split(_)
+            | Op::Slice
+            | Op::Pad(_)
+            | Op::Transpose(_)
+            | Op::Gather(_)
+            | Op::Expand => moved::backward(self, back, work),
+            Op::Where => select::backward(back, work),
             Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Identity => {
                 layout::reshape_backward(back, work)
             }
             Op::QuantizeLinear(quantize) => quantize.backward(back, work),
             Op::DequantizeLinear(dequantize) => dequantize.backward(back, work),
-            Op::MatMul
-            | Op::BatchNorm(_)
-            | Op::LayerNorm(_)
-            | Op::PRelu
-            | Op::Softmax(_)
-            | Op::MaxPool(_)
-            | Op::AveragePool(_)
-            | Op::GlobalMaxPool
-            | Op::Reduce(_)
-            | Op::Concat(_)
-            | Op::Split(_)
-            | Op::Slice
-            | Op::Pad(_)
-            | Op::Transpose(_)
-            | Op::Gather(_)
-            | Op::Expand
-            | Op::Where
-            | Op::Shape(_)
+            Op::Shape(_)
             | Op::ConstantOfShape(_)
             | Op::Cast(_)
             | Op::DynamicQuantizeLinear

@@ -127,7 +127,7 @@ fn slope_of_exponent(base: f32, exponent: f32) -> f32 {
 }
 
 /// The gradients of both operands, given the slopes along them.
-fn slopes(
+pub(crate) fn slopes(
     back: &Back<'_>,
     of_a: impl Fn(f32, f32) -> f32 + Sync,
     of_b: impl Fn(f32, f32) -> f32 + Sync,

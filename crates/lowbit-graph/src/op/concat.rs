@@ -2,9 +2,9 @@
 
 use lowbit_tensor::{Shape, Tensor};
 
-use super::Inputs;
 use super::dispatch::{Pooled, remake, same_type, with_values};
 use super::inputs::resolve_axis;
+use super::{Back, Gradients, Inputs, split};
 use crate::{OpError, Workspace};
 
 /// Which axis.
@@ -35,6 +35,27 @@ impl Concat {
             interleave(&sources, &shape[..axis], &mut out);
             remake(first.dtype(), shape, out)
         })
+    }
+}
+
+impl Concat {
+    /// Each input's own part.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let grad = back.grad()?.0;
+        let axis = resolve_axis(self.axis, grad.rank())?;
+        let mut start = 0;
+        let mut found = Vec::with_capacity(back.inputs.count());
+        for i in 0..back.inputs.count() {
+            let end = start + back.inputs.required(i, "inputs")?.shape()[axis];
+            let part = back.wants(i).then(|| split::cut(grad, axis, start..end, work));
+            found.push(part.transpose()?);
+            start = end;
+        }
+        Ok(found)
     }
 }
 

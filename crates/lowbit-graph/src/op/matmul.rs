@@ -291,3 +291,36 @@ pub(crate) fn forward(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tenso
     }
     Ok(Tensor::new(batches.result, out))
 }
+
+/// Per product dA += g · Bᵀ and dB += Aᵀ · g, in the order of the products.
+pub(crate) fn backward(back: &Back<'_>, work: &mut Workspace) -> Result<Gradients, OpError> {
+    let (a, left) = back.inputs.typed::<f32>(0, "A")?;
+    let (b, right) = back.inputs.typed::<f32>(1, "B")?;
+    let batches = Batches::new(a, b)?;
+    let MatShape { m, k, n } = batches.shape;
+    let grad = back.grad()?.1;
+    let mut of_a = vec![0.0; if back.wants(0) { a.len() } else { 0 }];
+    let mut of_b = vec![0.0; if back.wants(1) { b.len() } else { 0 }];
+    for (&(i, j), grad) in batches.pairs.iter().zip(grad.chunks_exact((m * n).max(1))) {
+        let (left_at, right_at) = (i * m * k..(i + 1) * m * k, j * k * n..(j + 1) * k * n);
+        if back.wants(0) {
+            let right = (&right[right_at.clone()], Order::Nk);
+            let term = product(grad, right, MatShape { m, k: n, n: k }, work)?;
+            add(&mut of_a[left_at.clone()], term, work);
+        }
+        if back.wants(1) {
+            let turned = transposed(&left[left_at], m, k);
+            let term = product(&turned, (grad, Order::Kn), MatShape { m: k, k: m, n }, work)?;
+            add(&mut of_b[right_at], term, work);
+        }
+    }
+    let of_a = back.wants(0).then(|| Tensor::new(a.shape().clone(), of_a));
+    let of_b = back.wants(1).then(|| Tensor::new(b.shape().clone(), of_b));
+    Ok(vec![of_a, of_b])
+}
+
+/// Adds a term and gives its buffer back.
+fn add(sum: &mut [f32], term: Vec<f32>, work: &mut Workspace) {
+    sum.iter_mut().zip(&term).for_each(|(sum, term)| *sum += term);
+    work.pool.give(Tensor::vector(term));
+}

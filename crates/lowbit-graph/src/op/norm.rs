@@ -2,11 +2,11 @@
 
 use lowbit_tensor::{Shape, Tensor};
 
-use super::Inputs;
 use super::dispatch::share_rows;
 use super::inputs::resolve_axis;
-use super::reduce::sum;
+use super::reduce::{sum, sum_to};
 use super::strided::{Walk, copy, expect_broadcast_to};
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// Inference form: y = scale · (x - mean) / sqrt(variance + epsilon) + bias, per channel (axis 1).
@@ -54,6 +54,50 @@ impl BatchNorm {
             });
         }
         Ok(Tensor::new(dims.clone(), out))
+    }
+}
+
+impl BatchNorm {
+    /// With i = 1 / sqrt(variance + epsilon), per channel a = Σ g and b = Σ g · (x - mean): g · scale · i to x, b · i to scale, a to
+    /// bias, -a · scale · i to mean, -b · scale · i³ / 2 to variance.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let (tensor, x) = back.inputs.typed::<f32>(0, "X")?;
+        let dims = tensor.shape();
+        let channels = dims.get(1).copied().unwrap_or(0);
+        let statistics = Statistics::read(back.inputs, channels)?;
+        let grad = back.grad()?.1;
+        let plane = dims.iter().skip(2).product::<usize>().max(1);
+        let (slopes, _) = statistics.affine(self.epsilon);
+        let mut of_x = work.pool.floats(dims)?;
+        let mut sums = vec![[0f64; 2]; channels];
+        let planes = x.chunks_exact(plane).zip(grad.chunks_exact(plane));
+        for (i, ((x, grad), to)) in planes.zip(of_x.chunks_exact_mut(plane)).enumerate() {
+            let channel = i % channels;
+            if (1..5).any(|input| back.wants(input)) {
+                let mean = statistics.mean[channel];
+                to.iter_mut().zip(x).zip(grad).for_each(|((to, x), g)| *to = g * (x - mean));
+                sums[channel][0] += sum(grad);
+                sums[channel][1] += sum(to);
+            }
+            affine(grad, slopes[channel], 0.0, to);
+        }
+        let per_channel = |index: usize, of: &dyn Fn(usize, f32, f32) -> f32| {
+            let one = |(c, s): (usize, &[f64; 2])| of(c, s[0] as f32, s[1] as f32);
+            let found = || Tensor::vector(sums.iter().enumerate().map(one).collect());
+            back.wants(index).then(found)
+        };
+        let inverse = |c: usize| 1.0 / (statistics.variance[c] + self.epsilon).sqrt();
+        Ok(vec![
+            back.wants(0).then(|| Tensor::new(dims.clone(), of_x)),
+            per_channel(1, &|c, _, b| b * inverse(c)),
+            per_channel(2, &|_, a, _| a),
+            per_channel(3, &|c, a, _| -a * slopes[c]),
+            per_channel(4, &|c, _, b| -0.5 * b * slopes[c] * inverse(c) * inverse(c)),
+        ])
     }
 }
 
@@ -128,8 +172,8 @@ impl LayerNorm {
         Ok(Tensor::new(dims.clone(), out))
     }
 
-    /// Two passes, so that a large mean does not cancel the variance; both sums are in f64.
-    fn normalize(&self, x: &[f32], scale: &[f32], bias: &[f32], y: &mut [f32]) {
+    /// Two passes, so that a large mean does not cancel the variance; both sums are in f64. Returns 1 / sqrt(var + epsilon).
+    fn normalize(&self, x: &[f32], scale: &[f32], bias: &[f32], y: &mut [f32]) -> f32 {
         let count = x.len() as f64;
         let mean = (sum(x) / count) as f32;
         for (y, x) in y.iter_mut().zip(x) {
@@ -140,6 +184,49 @@ impl LayerNorm {
         for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
             *y = (x - mean) * inverse * scale[i] + bias[i];
         }
+        inverse
+    }
+}
+
+impl LayerNorm {
+    /// Per row, with t = (x - mean) · i, i = 1 / sqrt(var + epsilon) and u = g · scale: i · (u - mean(u) - t · mean(u · t)) to x;
+    /// over all rows, Σ g · t to scale and Σ g to bias.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let (tensor, x) = back.inputs.typed::<f32>(0, "X")?;
+        let dims = tensor.shape();
+        let normalized = Shape::from(&dims[resolve_axis(self.axis, dims.len())?..]);
+        back.inputs.required(1, "Scale")?;
+        let scale = spread(back.inputs, 1, &normalized, work)?.unwrap_or_default();
+        let (zeros, ones) = (vec![0.0; scale.len()], vec![1.0; scale.len()]);
+        let mut of_x = work.pool.floats(dims)?;
+        let (mut of_scale, mut of_bias) = (zeros.clone(), zeros.clone());
+        let (mut unit, mut weighted) = (zeros.clone(), zeros.clone());
+        let row = scale.len().max(1);
+        let rows = x.chunks_exact(row).zip(back.grad()?.1.chunks_exact(row));
+        for ((x, grad), to) in rows.zip(of_x.chunks_exact_mut(row)) {
+            let inverse = self.normalize(x, &ones, &zeros, &mut unit);
+            for i in 0..row {
+                of_bias[i] += grad[i];
+                of_scale[i] += grad[i] * unit[i];
+                weighted[i] = grad[i] * scale[i];
+                to[i] = weighted[i] * unit[i];
+            }
+            let [level, slope] = [sum(&weighted), sum(to)].map(|s| (s / row as f64) as f32);
+            for i in 0..row {
+                to[i] = inverse * (weighted[i] - level - unit[i] * slope);
+            }
+        }
+        let mut found = vec![back.wants(0).then(|| Tensor::new(dims.clone(), of_x)), None, None];
+        for (index, sums) in [(1, of_scale), (2, of_bias)] {
+            if let Some(operand) = back.inputs.optional(index).filter(|_| back.wants(index)) {
+                found[index] = Some(sum_to(&sums, &normalized, operand.shape(), work)?);
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -101,6 +101,66 @@ impl Pool2d {
         Ok(Tensor::new(shape, out))
     }
 
+    /// Each window's gradient to its largest element, the first of several.
+    pub(crate) fn max_backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let tensor = back.inputs.required(0, "X")?;
+        match tensor.buffer() {
+            Buffer::F32(x) => self.back(back, largest_of(x), work),
+            Buffer::I8(x) => self.back(back, largest_of(x), work),
+            Buffer::U8(x) => self.back(back, largest_of(x), work),
+            Buffer::I64(_) | Buffer::I32(_) | Buffer::I16(_) | Buffer::U16(_) | Buffer::Bool(_) => {
+                Err(OpError::NoGradient)
+            }
+        }
+    }
+
+    /// An equal part of each window's gradient to each of the elements that count.
+    pub(crate) fn average_backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let sweep = self.sweep(back.inputs.required(0, "X")?, work)?;
+        let counts = self.counts(&sweep);
+        let spread = |grad: f32, [row, column]: [usize; 2], window: &[usize], _, to: &mut [f32]| {
+            let part = grad / (counts[0][row] * counts[1][column]).max(1) as f32;
+            window.iter().for_each(|&at| to[at] += part);
+        };
+        self.back(back, spread, work)
+    }
+
+    /// Calls `spread(gradient, [row, column] of the result, window's positions in the plane, first element of the plane, gradient of
+    /// the plane)` for every window.
+    fn back(
+        &self,
+        back: &Back<'_>,
+        spread: impl Fn(f32, [usize; 2], &[usize], usize, &mut [f32]),
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let tensor = back.inputs.required(0, "X")?;
+        let sweep = self.sweep(tensor, work)?;
+        let grad = back.grad()?.1;
+        back.first(|| {
+            let mut out = work.pool.floats(tensor.shape())?;
+            out.fill(0.0);
+            let plane = (sweep.input[0] * sweep.input[1]).max(1);
+            let mut window = vec![];
+            let windows = sweep.output[0] * sweep.output[1];
+            for at in 0..windows {
+                let place = [at / sweep.output[1], at % sweep.output[1]];
+                sweep.window(place, &mut window);
+                for (i, to) in out.chunks_exact_mut(plane).enumerate() {
+                    spread(grad[i * windows + at], place, &window, i * plane, to);
+                }
+            }
+            Ok(Tensor::new(tensor.shape().clone(), out))
+        })
+    }
+
     /// The shape rule.
     fn sweep(&self, tensor: &Tensor, work: &Workspace) -> Result<Sweep, OpError> {
         if tensor.rank() != 4 {
@@ -177,7 +237,34 @@ struct Fold<W, A, J, F> {
     finish: F,
 }
 
+/// Spreads a window's gradient for [`Pool2d::back`]: all of it to the first of the largest elements of `x`.
+fn largest_of<T: Number>(
+    x: &[T],
+) -> impl Fn(f32, [usize; 2], &[usize], usize, &mut [f32]) + use<'_, T> {
+    |grad, _, window, first, to| {
+        let larger =
+            |best: usize, &at: &usize| if x[first + at] > x[first + best] { at } else { best };
+        if let Some((&start, rest)) = window.split_first() {
+            to[rest.iter().fold(start, larger)] += grad;
+        }
+    }
+}
+
 impl Sweep {
+    /// The positions in the input's plane that the window of result element `place` covers.
+    fn window(&self, place: [usize; 2], window: &mut Vec<usize>) {
+        let [rows, columns] = [0, 1].map(|axis| {
+            let base = place[axis] * self.strides[axis];
+            let inside = self.pads[axis]..self.pads[axis] + self.input[axis];
+            let (dilation, pad) = (self.dilations[axis], self.pads[axis]);
+            taps(base, inside, self.kernel[axis], dilation).map(move |k| base + k * dilation - pad)
+        });
+        window.clear();
+        for row in rows {
+            window.extend(columns.clone().map(|column| row * self.input[1] + column));
+        }
+    }
+
     fn new(pool: &Pool2d, input: [usize; 2], window: Window) -> Self {
         let reach = window.output[1].saturating_sub(1) * pool.strides[1]
             + span(pool.kernel[1], pool.dilations[1]);
@@ -271,6 +358,25 @@ pub(crate) fn global_average_backward(
 pub(crate) fn global_max(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
     let largest = |plane: &[f32]| plane.iter().copied().fold(f32::LOWEST, Number::max);
     global(inputs, largest, work)
+}
+
+/// Each channel's gradient to its largest element, the first of several.
+pub(crate) fn global_max_backward(
+    back: &Back<'_>,
+    work: &mut Workspace,
+) -> Result<Gradients, OpError> {
+    let (tensor, x) = back.inputs.typed::<f32>(0, "X")?;
+    let grad = back.grad()?.1;
+    let plane = x.len().checked_div(grad.len()).unwrap_or(0).max(1);
+    let window: Vec<usize> = (0..plane).collect();
+    back.first(|| {
+        let mut out = work.pool.floats(tensor.shape())?;
+        out.fill(0.0);
+        for (i, (to, &grad)) in out.chunks_exact_mut(plane).zip(grad).enumerate() {
+            largest_of(x)(grad, [0; 2], &window, i * plane, to);
+        }
+        Ok(Tensor::new(tensor.shape().clone(), out))
+    })
 }
 
 /// One element from all positions of each channel.

@@ -2,11 +2,11 @@
 
 use lowbit_tensor::{Buffer, Shape, Tensor};
 
-use super::Inputs;
 use super::arithmetic::Number;
 use super::dispatch::{Pooled, copy_as, remake, share, wrong_type};
 use super::layout::marked;
 use super::strided::{Axis, Walk, copy, row_major};
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// Which reduction.
@@ -45,14 +45,10 @@ impl Reduce {
         work: &mut Workspace,
     ) -> Result<Tensor, OpError> {
         let data = inputs.required(0, "data")?;
-        let axes = inputs.integers(1)?.unwrap_or_default();
-        if axes.is_empty() && self.noop_with_empty_axes {
+        let reduced = self.reduced(inputs, data.rank())?;
+        if !reduced.contains(&true) {
             return copy_as(data, data.shape().clone(), work);
         }
-        let reduced = match axes.is_empty() {
-            true => vec![true; data.rank()],
-            false => marked(&axes, data.rank())?,
-        };
         let plan = Plan::new(data.shape(), &reduced);
         let shape = self.shape(data.shape(), &reduced);
         match data.buffer() {
@@ -68,6 +64,37 @@ impl Reduce {
             Buffer::I16(_) | Buffer::I8(_) | Buffer::U16(_) | Buffer::U8(_) | Buffer::Bool(_) => {
                 Err(wrong_type(0, data, "float32, int64 or int32"))
             }
+        }
+    }
+
+    /// The gradient repeated along the reduced axes; of a mean, divided by how many elements there were.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let data = back.inputs.required(0, "data")?;
+        let reduced = self.reduced(back.inputs, data.rank())?;
+        let (of_result, grad) = back.grad()?;
+        let kept = Reduce { keep_dims: true, ..*self }.shape(data.shape(), &reduced);
+        let factor = match self.kind {
+            ReduceKind::Mean => of_result.len() as f32 / data.len() as f32,
+            ReduceKind::Sum => 1.0,
+        };
+        back.first(|| {
+            let mut out = work.pool.floats(data.shape())?;
+            copy(&Walk::broadcast(data.shape(), [&kept]), grad, &mut out);
+            out.iter_mut().for_each(|x| *x *= factor);
+            Ok(Tensor::new(data.shape().clone(), out))
+        })
+    }
+
+    /// Which axes go.
+    fn reduced(self, inputs: &Inputs<'_>, rank: usize) -> Result<Vec<bool>, OpError> {
+        let axes = inputs.integers(1)?.unwrap_or_default();
+        match axes.is_empty() {
+            true => Ok(vec![!self.noop_with_empty_axes; rank]),
+            false => marked(&axes, rank),
         }
     }
 

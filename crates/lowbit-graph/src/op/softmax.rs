@@ -2,10 +2,10 @@
 
 use lowbit_tensor::Tensor;
 
-use super::Inputs;
 use super::dispatch::share_rows;
 use super::inputs::resolve_axis;
 use super::reduce::sum;
+use super::{Back, Gradients, Inputs};
 use crate::{OpError, Workspace};
 
 /// Softmax or LogSoftmax.
@@ -48,6 +48,43 @@ impl Softmax {
             });
         }
         Ok(Tensor::new(dims.clone(), out))
+    }
+}
+
+impl Softmax {
+    /// Along each row, y · (g - Σ g · y), of the logarithm g - exp(y) · Σ g.
+    pub(crate) fn backward(
+        &self,
+        back: &Back<'_>,
+        work: &mut Workspace,
+    ) -> Result<Gradients, OpError> {
+        let (tensor, y) = back.output()?;
+        let dims = tensor.shape();
+        let axis = resolve_axis(self.axis, dims.len())?;
+        let last = if self.flatten { dims.len() } else { axis + 1 };
+        let inner = dims[last..].iter().product::<usize>().max(1);
+        let block = inner * dims[axis..last].iter().product::<usize>().max(1);
+        let grad = back.grad()?.1;
+        back.first(|| {
+            let mut out = work.pool.floats(dims)?;
+            let blocks = y.chunks_exact(block).zip(grad.chunks_exact(block));
+            for ((y, grad), to) in blocks.zip(out.chunks_exact_mut(block)) {
+                for c in 0..inner {
+                    self.row_back([y, grad].map(|row| &row[c..]), inner, &mut to[c..]);
+                }
+            }
+            Ok(Tensor::new(dims.clone(), out))
+        })
+    }
+
+    /// One row, whose elements lie `step` apart.
+    fn row_back(self, [y, grad]: [&[f32]; 2], step: usize, to: &mut [f32]) {
+        let both = || y.iter().step_by(step).zip(grad.iter().step_by(step));
+        let weight = |y: f32| f64::from(if self.log { 1.0 } else { y });
+        let total = both().map(|(&y, &g)| f64::from(g) * weight(y)).sum::<f64>() as f32;
+        for (to, (&y, &g)) in to.iter_mut().step_by(step).zip(both()) {
+            *to = if self.log { g - y.exp() * total } else { y * (g - total) };
+        }
     }
 }
 

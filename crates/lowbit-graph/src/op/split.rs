@@ -82,7 +82,8 @@ impl Split {
     }
 }
 
-fn cut(
+/// The part of `data` within `range` along an axis.
+pub(crate) fn cut(
     data: &Tensor,
     axis: usize,
     range: std::ops::Range<usize>,

@@ -3,6 +3,7 @@
 use lowbit_tensor::Tensor;
 
 use super::arithmetic::{Number, with_numbers};
+use super::binary::slopes;
 use super::dispatch::{Pooled, one_of, same_type, share, wrong_type};
 use super::strided::{Walk, expect_broadcast_to, zip};
 use super::{Back, Gradients, Inputs};
@@ -400,6 +401,12 @@ pub(crate) fn prelu(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor,
     }, else {
         Err(wrong_type(0, x, NUMBERS))
     })
+}
+
+/// g to x, or g · slope where x < 0; Σ g · x over those to the slope.
+pub(crate) fn prelu_backward(back: &Back<'_>, work: &mut Workspace) -> Result<Gradients, OpError> {
+    let of_x = |x: f32, slope: f32| if x < 0.0 { slope } else { 1.0 };
+    slopes(back, of_x, |x, _| if x < 0.0 { x } else { 0.0 }, work)
 }
 
 fn leak<T: Number>(x: T, slope: T) -> T {

@@ -2,7 +2,7 @@ use lowbit_tensor::{DType, Rng, Shape};
 
 use super::*;
 use crate::op::dispatch::testing::{codes, ints, normal};
-use crate::passes::testing::{CONV, GEMM};
+use crate::passes::testing::{CONV, GEMM, POOL};
 use crate::*;
 
 /// Σ seed · outputs, in f64.
@@ -205,7 +205,125 @@ fn elements_in_another_shape() {
 
 #[test]
 fn pools() {
-    check(&Op::GlobalAveragePool, &[&random(&[2, 3, 4, 2], 1)], &[0]);
+    let x = distinct(&[2, 3, 5, 4], 1);
+    check(&Op::GlobalAveragePool, &[&x], &[0]);
+    check(&Op::GlobalMaxPool, &[&x], &[0]);
+    let overlapping = Pool2d { kernel: [3, 2], pads: [1, 0, 0, 1], strides: [2, 1], ..POOL };
+    for pool in [
+        POOL,
+        overlapping,
+        Pool2d { dilations: [2, 1], ..overlapping },
+        Pool2d { ceil_mode: true, ..POOL },
+        Pool2d { count_include_pad: true, ..overlapping },
+    ] {
+        check(&Op::MaxPool(pool), &[&x], &[0]);
+        check(&Op::AveragePool(pool), &[&x], &[0]);
+    }
+    let codes = codes(DType::U8, &[1, 1, 2, 2], &[3, 9, 9, 0]);
+    check_formula(&Op::MaxPool(POOL), &[&codes], &[0], |g| vec![vec![0.0, g[0], 0.0, 0.0]]);
+}
+
+#[test]
+fn batched_products() {
+    for (a, b) in [
+        (vec![2, 3, 4], vec![4, 5]),
+        (vec![3, 4], vec![2, 4, 2]),
+        (vec![2, 1, 3, 4], vec![3, 4, 2]),
+        (vec![4], vec![2, 4, 3]),
+        (vec![2, 3, 4], vec![4]),
+    ] {
+        check(&Op::MatMul, &[&random(&a, 1), &random(&b, 2)], &[0, 1]);
+    }
+}
+
+#[test]
+fn normalizations() {
+    let (x, positive) = (random(&[2, 3, 4], 1), positive(&[3], 2));
+    let norm = Op::BatchNorm(BatchNorm { epsilon: 0.5 });
+    let inputs = [&x, &random(&[3], 3), &random(&[3], 4), &random(&[3], 5), &positive];
+    check(&norm, &inputs, &[0, 1, 2, 3, 4]);
+    let layer = |axis| Op::LayerNorm(LayerNorm { axis, epsilon: 0.5 });
+    check(&layer(-1), &[&x, &random(&[4], 6), &random(&[4], 7)], &[0, 1, 2]);
+    check(&layer(1), &[&x, &random(&[4], 6), &random(&[3, 1], 7)], &[0, 1, 2]);
+    check(&layer(2), &[&x, &random(&[1], 8)], &[0, 1]);
+}
+
+#[test]
+fn softmax_along_any_axis() {
+    for (axis, log, flatten) in
+        [(-1, false, false), (1, true, false), (0, false, false), (1, true, true)]
+    {
+        let softmax = Op::Softmax(Softmax { axis, log, flatten });
+        check(&softmax, &[&random(&[2, 3, 4], 1)], &[0]);
+    }
+}
+
+#[test]
+fn a_learned_slope() {
+    check(&Op::PRelu, &[&distinct(&[2, 3, 4], 1), &random(&[3, 1], 2)], &[0, 1]);
+}
+
+#[test]
+fn reductions() {
+    let x = random(&[2, 3, 4], 1);
+    for kind in [ReduceKind::Mean, ReduceKind::Sum] {
+        for keep_dims in [false, true] {
+            let reduce = Op::Reduce(Reduce { kind, keep_dims, noop_with_empty_axes: false });
+            check(&reduce, &[&x, &ints(&[1])], &[0]);
+            check(&reduce, &[&x, &ints(&[0, -1])], &[0]);
+            check(&reduce, &[&x], &[0]);
+        }
+        let noop = Reduce { kind, keep_dims: true, noop_with_empty_axes: true };
+        check(&Op::Reduce(noop), &[&x], &[0]);
+    }
+}
+
+#[test]
+fn elements_that_move() {
+    let x = random(&[2, 3, 4], 1);
+    check(&Op::Transpose(Transpose { perm: Some(vec![2, 0, 1]) }), &[&x], &[0]);
+    check(
+        &Op::Slice,
+        &[&x, &ints(&[-1, 1]), &ints(&[-9, 3]), &ints(&[2, 1]), &ints(&[-2, 1])],
+        &[0],
+    );
+    let pad = |mode| Op::Pad(Pad { mode });
+    for mode in [PadMode::Constant, PadMode::Edge, PadMode::Reflect, PadMode::Wrap] {
+        check(&pad(mode), &[&x, &ints(&[0, 1, 2, 0, -1, 1])], &[0]);
+    }
+    let value = Tensor::scalar(3.0f32);
+    check(&pad(PadMode::Constant), &[&x, &ints(&[1, 1]), &value, &ints(&[1])], &[0]);
+    check(&Op::Gather(Gather { axis: 1 }), &[&x, &ints(&[2, 0, -1, 2])], &[0]);
+    check(&Op::Expand, &[&random(&[3, 1], 2), &ints(&[2, 1, 4])], &[0]);
+    check(&Op::Split(Split { axis: 2, outputs: 2 }), &[&x, &ints(&[1, 3])], &[0]);
+    let more = [random(&[2, 1, 4], 3), random(&[2, 2, 4], 4)];
+    check(&Op::Concat(Concat { axis: 1 }), &[&x, &more[0], &more[1]], &[0, 1, 2]);
+    let condition = Tensor::new([3, 1], vec![true, false, true]);
+    check(&Op::Where, &[&condition, &x, &random(&[4], 5)], &[1, 2]);
+}
+
+#[test]
+fn codes_that_move_have_float_gradients() {
+    let q = codes(DType::I4, &[2, 2], &[-8, 0, 1, 7]);
+    let turn = Op::Transpose(Transpose { perm: None });
+    check_formula(&turn, &[&q], &[0], |g| vec![vec![g[0], g[2], g[1], g[3]]]);
+    let (low, high) = (codes(DType::I8, &[], &[-4]), codes(DType::I8, &[], &[3]));
+    let q = codes(DType::I8, &[5], &[-5, -4, 0, 3, 4]);
+    let kept = |g: &[f32]| vec![vec![0.0, g[1], g[2], g[3], 0.0]];
+    check_formula(&Op::Clip, &[&q, &low, &high], &[0], kept);
+}
+
+#[test]
+fn other_operators_have_none() {
+    let x = random(&[2], 1);
+    let back = Back {
+        inputs: &Inputs(&[Some(&x)]),
+        outputs: &[Some(&x)],
+        grads: &[Some(&x)],
+        wanted: &[true],
+    };
+    let found = Op::Cast(Cast { to: DType::F32 }).backward(&back, &mut Workspace::serial());
+    assert_eq!(found, Err(OpError::NoGradient));
 }
 
 fn quantize(axis: i64, block_size: usize, to: DType) -> Op {
