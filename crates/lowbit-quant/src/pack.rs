@@ -9,21 +9,12 @@ use crate::error::{bits_within, length};
 /// `Bits` above 16; `Code` when a code needs more bits.
 pub fn pack(codes: &[u16], bits: u8) -> Result<Vec<u8>, QuantError> {
     bits_within(bits, 0..=16, "0..=16")?;
-    if bits == 0 {
-        return Ok(vec![]);
-    }
-    let mut bytes = vec![0; packed_bytes(codes.len(), bits)];
     for (element, &found) in codes.iter().enumerate() {
-        if u32::from(found) >> bits != 0 {
+        if bits > 0 && u32::from(found) >> bits != 0 {
             return Err(QuantError::Code { found, element, levels: 1 << bits });
         }
-        let at = element * usize::from(bits);
-        let word = u32::from(found) << (at % 8);
-        for (byte, part) in bytes[at / 8..].iter_mut().zip(word.to_le_bytes()) {
-            *byte |= part;
-        }
     }
-    Ok(bytes)
+    Ok(pack_widths(codes, |_| bits))
 }
 
 /// The `count` codes of `bits` bits that [`pack`] stored.
@@ -32,12 +23,40 @@ pub fn pack(codes: &[u16], bits: u8) -> Result<Vec<u8>, QuantError> {
 /// `Bits` above 16; `Length` when there are not exactly as many bytes as the codes need.
 pub fn unpack(bytes: &[u8], bits: u8, count: usize) -> Result<Vec<u16>, QuantError> {
     bits_within(bits, 0..=16, "0..=16")?;
-    length("packed bytes", bytes.len(), packed_bytes(count, bits))?;
-    let code = |element: usize| {
-        let at = element * usize::from(bits);
+    unpack_widths(bytes, count, |_| bits)
+}
+
+/// Packs codes of different widths, each at most 16; of a width of 0 nothing is stored.
+pub(crate) fn pack_widths(codes: &[u16], width: impl Fn(usize) -> u8) -> Vec<u8> {
+    let total: usize = (0..codes.len()).map(|i| usize::from(width(i))).sum();
+    let mut bytes = vec![0; total.div_ceil(8)];
+    let mut at = 0;
+    for (i, &code) in codes.iter().enumerate().filter(|(i, _)| width(*i) > 0) {
+        let word = u32::from(code) << (at % 8);
+        for (byte, part) in bytes[at / 8..].iter_mut().zip(word.to_le_bytes()) {
+            *byte |= part;
+        }
+        at += usize::from(width(i));
+    }
+    bytes
+}
+
+/// What [`pack_widths`] stored; 0 for codes of no width.
+pub(crate) fn unpack_widths(
+    bytes: &[u8],
+    count: usize,
+    width: impl Fn(usize) -> u8,
+) -> Result<Vec<u16>, QuantError> {
+    let total: usize = (0..count).map(|i| usize::from(width(i))).sum();
+    length("packed bytes", bytes.len(), total.div_ceil(8))?;
+    let mut at = 0;
+    let code = |i: usize| {
         let rest = bytes.get(at / 8..).unwrap_or_default();
-        let word = rest.iter().take(4).rev().fold(0u32, |word, &byte| word << 8 | u32::from(byte));
-        (word >> (at % 8) & ((1 << bits) - 1)) as u16
+        let word =
+            rest.iter().take(4).rev().fold(0u32, |word, &byte| (word << 8) | u32::from(byte));
+        let code = (word >> (at % 8)) & ((1 << width(i)) - 1);
+        at += usize::from(width(i));
+        code as u16
     };
     Ok((0..count).map(code).collect())
 }

@@ -5,7 +5,7 @@ use super::{File, Violation};
 /// Each crate and those of ours that it may use, in flow order.
 pub(super) const EDGES: &[(&str, &[&str])] = &[
     ("lowbit-tensor", &[]),
-    ("lowbit-quant", &[]),
+    ("lowbit-quant", &["lowbit-tensor"]),
     ("lowbit-kernels", &[]),
     ("lowbit-graph", &["lowbit-kernels", "lowbit-tensor"]),
     ("lowbit-onnx", &["lowbit-graph", "lowbit-tensor"]),
