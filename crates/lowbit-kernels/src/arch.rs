@@ -40,6 +40,8 @@ pub(crate) trait Arch: Copy + Send + Sync {
     fn add_i32(self, a: Self::V, b: Self::V) -> Self::V;
     /// Words 0, 2, 4, ... of `a` followed by `b`.
     fn evens(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Words 1, 3, 5, ... of `a` followed by `b`.
+    fn odds(self, a: Self::V, b: Self::V) -> Self::V;
 }
 
 /// Plain Rust: arrays that the compiler may or may not turn into vectors.
@@ -138,6 +140,11 @@ impl Arch for Portable {
     #[inline(always)]
     fn evens(self, a: Self::V, b: Self::V) -> Self::V {
         [a[0], a[2], b[0], b[2]]
+    }
+
+    #[inline(always)]
+    fn odds(self, a: Self::V, b: Self::V) -> Self::V {
+        [a[1], a[3], b[1], b[3]]
     }
 }
 
@@ -254,6 +261,17 @@ mod x86 {
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(halves))
             })
         }
+
+        #[inline(always)]
+        fn odds(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!({
+                let halves = _mm256_shuffle_ps::<0b11_01_11_01>(
+                    _mm256_castsi256_ps(a),
+                    _mm256_castsi256_ps(b),
+                );
+                _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(halves))
+            })
+        }
     }
 
     #[inline(always)]
@@ -359,6 +377,15 @@ mod x86 {
             proven!({
                 let index =
                     _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                _mm512_permutex2var_epi32(a, index, b)
+            })
+        }
+
+        #[inline(always)]
+        fn odds(self, a: Self::V, b: Self::V) -> Self::V {
+            proven!({
+                let index =
+                    _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
                 _mm512_permutex2var_epi32(a, index, b)
             })
         }

@@ -44,6 +44,11 @@ impl<F: Feed, W: Word> Task for DepthwiseTask<'_, F, W> {
             ([5, 5], true, true) => self.planes::<A, 5, 5, BAND>(arch),
             ([5, 5], true, false) => self.planes::<A, 25, 1, BAND>(arch),
             ([5, 5], false, _) => self.planes::<A, 25, 1, 1>(arch),
+            // The phases of the gradients of strided ones.
+            ([1, 1], true, _) => self.planes::<A, 1, 1, BAND>(arch),
+            ([1, 2] | [2, 1], true, _) => self.planes::<A, 2, 1, BAND>(arch),
+            ([2, 2], true, _) => self.planes::<A, 4, 1, BAND>(arch),
+            ([2, 3] | [3, 2], true, _) => self.planes::<A, 6, 1, BAND>(arch),
             _ => self.planes::<A, 0, 0, 1>(arch),
         }
     }

@@ -22,8 +22,8 @@ pub struct Scratch {
     pub(crate) offsets: Vec<u32>,
     pub(crate) panel: Vec<u32>,
     pub(crate) moves: Vec<Move>,
-    /// One phase of an input's gradient.
-    pub(crate) part: Vec<f32>,
+    /// Phases of an input's gradient.
+    pub(crate) parts: [Vec<f32>; 2],
     children: Vec<Scratch>,
 }
 

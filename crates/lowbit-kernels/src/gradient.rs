@@ -73,10 +73,17 @@ impl<'a> ConvGradient<'a> {
         if phases(0).chain(phases(1)).any(|phase| phase.taps == 0) {
             out.fill(0.0);
         }
-        for rows in phases(0) {
-            for columns in phases(1) {
-                if rows.is_reached() && columns.is_reached() {
-                    self.phase([rows, columns], (grad, weight), out, scratch);
+        let columns: Vec<Phase> = phases(1).filter(Phase::is_reached).collect();
+        for rows in phases(0).filter(Phase::is_reached) {
+            match columns[..] {
+                [even, odd] if g.strides[1] == 2 => {
+                    let pair = if even.first == 0 { [even, odd] } else { [odd, even] };
+                    self.two_phases((rows, pair), (grad, weight), out, scratch);
+                }
+                _ => {
+                    for &columns in &columns {
+                        self.phase([rows, columns], (grad, weight), out, scratch);
+                    }
                 }
             }
         }
@@ -108,16 +115,83 @@ impl<'a> ConvGradient<'a> {
         );
     }
 
+    /// One phase of rows and columns.
     fn phase(
+        &self,
+        phases: [Phase; 2],
+        operands: (&[f32], &[f32]),
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let g = self.geometry;
+        let geometry = self.phase_geometry(phases);
+        let [rows, columns] = phases;
+        let whole = g.strides == [1, 1] && geometry.output() == g.input;
+        if whole && [rows.crop, columns.crop] == [0, 0] {
+            return self.convolve(phases, operands, out, scratch);
+        }
+        let mut part = std::mem::take(&mut scratch.parts[0]);
+        part.resize(self.n * geometry.output_len(), 0.0);
+        self.convolve(phases, operands, &mut part, scratch);
+        let [height, width] = geometry.output();
+        let planes = part.chunks_exact(height * width);
+        for (to, from) in out.chunks_exact_mut(g.input[0] * g.input[1]).zip(planes) {
+            for (to, from) in rows.lines(to, (from, width), g) {
+                let to = to[columns.first..].iter_mut().step_by(g.strides[1]);
+                to.zip(&from[columns.crop..][..columns.count]).for_each(|(to, from)| *to = *from);
+            }
+        }
+        scratch.parts[0] = part;
+    }
+
+    /// The phases of the even and of the odd columns, so that whole rows are written.
+    fn two_phases(
+        &self,
+        (rows, columns): (Phase, [Phase; 2]),
+        operands: (&[f32], &[f32]),
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let g = self.geometry;
+        let mut parts = std::mem::take(&mut scratch.parts);
+        let sizes = [0, 1].map(|i| self.phase_geometry([rows, columns[i]]).output());
+        for (part, column) in parts.iter_mut().zip(columns) {
+            let geometry = self.phase_geometry([rows, column]);
+            part.resize(self.n * geometry.output_len(), 0.0);
+            self.convolve([rows, column], operands, part, scratch);
+        }
+        let planes = [0, 1].map(|i| parts[i].chunks_exact(sizes[i][0] * sizes[i][1]));
+        let [evens, odds] = planes;
+        let plane = g.input[0] * g.input[1];
+        for ((to, even), odd) in out.chunks_exact_mut(plane).zip(evens).zip(odds) {
+            let odd_lines = rows.rows(odd, sizes[1][1]);
+            let lines = rows.lines(to, (even, sizes[0][1]), g).zip(odd_lines);
+            for ((to, even), odd) in lines {
+                let even = &even[columns[0].crop..][..columns[0].count];
+                let odd = &odd[columns[1].crop..][..columns[1].count];
+                interleave(even, odd, to);
+            }
+        }
+        scratch.parts = parts;
+    }
+
+    /// The convolution of one phase, positions computed in vain and all.
+    fn convolve(
         &self,
         phases: [Phase; 2],
         (grad, weight): (&[f32], &[f32]),
         out: &mut [f32],
         scratch: &mut Scratch,
     ) {
+        let geometry = self.phase_geometry(phases);
+        let activation = Activation::None;
+        let call = ConvCall { n: self.n, geometry: &geometry, activation, parallel: self.parallel };
+        self.turned(weight, phases, &geometry).run(grad, &call, out, scratch);
+    }
+
+    fn phase_geometry(&self, [rows, columns]: [Phase; 2]) -> ConvGeometry {
         let g = self.geometry;
-        let [rows, columns] = phases;
-        let geometry = ConvGeometry {
+        ConvGeometry {
             channels_in: g.channels_out,
             channels_out: g.channels_in,
             input: g.output(),
@@ -126,29 +200,7 @@ impl<'a> ConvGradient<'a> {
             dilations: [rows.dilation, columns.dilation],
             pads: [rows.pads[0], columns.pads[0], rows.pads[1], columns.pads[1]],
             groups: g.groups,
-        };
-        let packed = self.turned(weight, phases, &geometry);
-        let call = ConvCall {
-            n: self.n,
-            geometry: &geometry,
-            activation: Activation::None,
-            parallel: self.parallel,
-        };
-        if g.strides == [1, 1]
-            && geometry.output() == g.input
-            && [rows.crop, columns.crop] == [0, 0]
-        {
-            return packed.run(grad, &call, out, scratch);
         }
-        let mut part = std::mem::take(&mut scratch.part);
-        part.resize(self.n * geometry.output_len(), 0.0);
-        packed.run(grad, &call, &mut part, scratch);
-        let [height, width] = geometry.output();
-        let planes = part.chunks_exact(height * width);
-        for (to, from) in out.chunks_exact_mut(g.input[0] * g.input[1]).zip(planes) {
-            scatter(phases, (from, width), (to, g));
-        }
-        scratch.part = part;
     }
 
     /// The weights of a phase, inputs and outputs exchanged, both axes reversed.
@@ -170,18 +222,14 @@ impl<'a> ConvGradient<'a> {
     }
 }
 
-/// Writes the plane of a phase to its positions.
-fn scatter(
-    [rows, columns]: [Phase; 2],
-    (from, pitch): (&[f32], usize),
-    (to, g): (&mut [f32], &ConvGeometry),
-) {
-    for row in 0..rows.count {
-        let from = &from[(rows.crop + row) * pitch + columns.crop..][..columns.count];
-        let to = &mut to[(rows.first + row * g.strides[0]) * g.input[1] + columns.first..];
-        for (to, &from) in to.iter_mut().step_by(g.strides[1]).zip(from) {
-            *to = from;
-        }
+/// Writes even and odd elements in turn; there may be one more of the even ones.
+fn interleave(even: &[f32], odd: &[f32], to: &mut [f32]) {
+    for ((to, &even), &odd) in to.chunks_exact_mut(2).zip(even).zip(odd) {
+        to[0] = even;
+        to[1] = odd;
+    }
+    if even.len() > odd.len() {
+        to[to.len() - 1] = even[even.len() - 1];
     }
 }
 
@@ -239,6 +287,22 @@ impl Phase {
             pads: [before, needed.saturating_sub(g.output()[axis] + before)],
             crop,
         }
+    }
+
+    /// The rows of a phase's plane that count.
+    fn rows<'p>(&self, plane: &'p [f32], width: usize) -> impl Iterator<Item = &'p [f32]> {
+        plane.chunks_exact(width).skip(self.crop).take(self.count)
+    }
+
+    /// The input's rows of this phase beside those of its plane `from`.
+    fn lines<'p>(
+        &self,
+        to: &'p mut [f32],
+        (from, width): (&'p [f32], usize),
+        g: &ConvGeometry,
+    ) -> impl Iterator<Item = (&'p mut [f32], &'p [f32])> {
+        let to = to.chunks_exact_mut(g.input[1]).skip(self.first).step_by(g.strides[0]);
+        to.zip(self.rows(from, width))
     }
 
     fn is_reached(&self) -> bool {

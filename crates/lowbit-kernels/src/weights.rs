@@ -21,6 +21,9 @@ use crate::stage::{Floats, Layout, Move, Stager, copy};
 /// Words of a stretch that are summed before the lanes are added up: the operands of a tile stay in the first cache.
 const CHUNK: usize = 1 << 10;
 
+/// Words of the gradient that are held in the second cache while all taps pass by.
+const HELD: usize = 1 << 16;
+
 /// One call, on this thread.
 pub(crate) struct WeightTask<'a> {
     pub(crate) geometry: &'a ConvGeometry,
@@ -197,17 +200,21 @@ impl Operands<'_> {
         out: &mut [f32],
     ) {
         let (outputs, taps) = (self.grad.channels, offsets.len());
-        for first_tap in (0..taps).step_by(NV) {
-            // Past the last one, the last is computed again and dropped.
-            let x_at = std::array::from_fn(|v| offsets[(first_tap + v).min(taps - 1)] as usize);
-            for first_output in (0..outputs).step_by(MR) {
-                let grad_at =
-                    std::array::from_fn(|r| (first_output + r).min(outputs - 1) * self.grad.plane);
-                let sums = self.tile::<A, MR, NV>(arch, (images, chunk.clone()), x_at, grad_at);
-                for (r, sums) in sums.iter().enumerate().take(outputs - first_output) {
-                    let out = &mut out[(first_output + r) * taps + first_tap..];
-                    for (to, &sum) in out.iter_mut().zip(sums).take(taps - first_tap) {
-                        *to += total(arch, sum);
+        let held = (HELD / (images * chunk.len()).max(1) / MR).max(1) * MR;
+        for first in (0..outputs).step_by(held) {
+            for first_tap in (0..taps).step_by(NV) {
+                // Past the last one, the last is computed again and dropped.
+                let x_at = std::array::from_fn(|v| offsets[(first_tap + v).min(taps - 1)] as usize);
+                for output in (first..outputs.min(first + held)).step_by(MR) {
+                    let grad_at =
+                        std::array::from_fn(|r| (output + r).min(outputs - 1) * self.grad.plane);
+                    let sums = self.tile::<A, MR, NV>(arch, (images, chunk.clone()), x_at, grad_at);
+                    let out = &mut out[output * taps..];
+                    for (out, totals) in
+                        out.chunks_exact_mut(taps).zip(totals(arch, &sums).chunks(NV)).take(MR)
+                    {
+                        let out = &mut out[first_tap..];
+                        out.iter_mut().zip(totals).for_each(|(to, total)| *to += total);
                     }
                 }
             }
@@ -224,19 +231,25 @@ impl Operands<'_> {
     ) -> [[A::V; NV]; MR] {
         let len = chunk.len();
         let mut sums = [[arch.splat(0); NV]; MR];
+        if images == 0 {
+            return sums;
+        }
+        self.x.check(images, x_at, chunk.end);
+        self.grad.check(images, grad_at, chunk.end);
         for image in 0..images {
-            let x = x_at.map(|at| &self.x.words[image * self.x.image + at + chunk.start..][..len]);
-            let grad = grad_at
-                .map(|at| &self.grad.words[image * self.grad.image + at + chunk.start..][..len]);
-            let (x, grad) = (x.map(<[u32]>::as_ptr), grad.map(<[u32]>::as_ptr));
+            // SAFETY: the first word of the chunk in the last image was checked to lie inside.
+            let x = unsafe { self.x.words.as_ptr().add(image * self.x.image + chunk.start) };
+            // SAFETY: as for the input.
+            let grad =
+                unsafe { self.grad.words.as_ptr().add(image * self.grad.image + chunk.start) };
             let mut q = 0;
             while q + A::LANES <= len {
-                // SAFETY: `q + LANES <= len`, the length of every stretch.
+                // SAFETY: `q + LANES <= len`, and every stretch was checked to hold `len` words.
                 let grad: [A::V; MR] =
-                    std::array::from_fn(|r| unsafe { arch.load(grad[r].add(q)) });
-                for (v, x) in x.iter().enumerate() {
+                    std::array::from_fn(|r| unsafe { arch.load(grad.add(grad_at[r] + q)) });
+                for (v, &at) in x_at.iter().enumerate() {
                     // SAFETY: as for the gradient.
-                    let x = unsafe { arch.load(x.add(q)) };
+                    let x = unsafe { arch.load(x.add(at + q)) };
                     for (sums, &grad) in sums.iter_mut().zip(&grad) {
                         sums[v] = arch.fma_f32(sums[v], grad, x);
                     }
@@ -246,11 +259,12 @@ impl Operands<'_> {
             if q < len {
                 let rest = len - q;
                 // SAFETY: `rest` words are left in every stretch, fewer than a vector.
-                let grad: [A::V; MR] =
-                    std::array::from_fn(|r| unsafe { arch.load_part(grad[r].add(q), rest) });
-                for (v, x) in x.iter().enumerate() {
+                let grad: [A::V; MR] = std::array::from_fn(|r| unsafe {
+                    arch.load_part(grad.add(grad_at[r] + q), rest)
+                });
+                for (v, &at) in x_at.iter().enumerate() {
                     // SAFETY: as for the gradient.
-                    let x = unsafe { arch.load_part(x.add(q), rest) };
+                    let x = unsafe { arch.load_part(x.add(at + q), rest) };
                     for (sums, &grad) in sums.iter_mut().zip(&grad) {
                         sums[v] = arch.fma_f32(sums[v], grad, x);
                     }
@@ -261,18 +275,46 @@ impl Operands<'_> {
     }
 }
 
-/// The sum of the lanes, halves added to halves.
-#[inline(always)]
-fn total<A: Arch>(arch: A, vector: A::V) -> f32 {
-    let mut words = [0u32; 16];
-    // SAFETY: `LANES <= 16` words.
-    unsafe { arch.store(words.as_mut_ptr(), vector) };
-    let mut lanes = words.map(f32::from_bits);
-    let mut half = A::LANES / 2;
-    while half > 0 {
-        let (low, high) = lanes.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        half /= 2;
+impl Planes<'_> {
+    /// Every stretch up to `end` behind `at` lies inside, in every image.
+    #[inline(always)]
+    fn check<const N: usize>(&self, images: usize, at: [usize; N], end: usize) {
+        for at in at {
+            assert!(
+                (images - 1) * self.image + at + end <= self.words.len(),
+                "every stretch lies inside the operand"
+            );
+        }
     }
-    lanes[0]
+}
+
+/// Vectors of a tile at most, and words of as many totals in whole vectors.
+const MOST: usize = 32;
+
+/// The sum of the lanes of each vector, row by row: neighbours are added and two vectors become one, until a lane is a sum.
+#[inline(always)]
+fn totals<A: Arch, const MR: usize, const NV: usize>(
+    arch: A,
+    sums: &[[A::V; NV]; MR],
+) -> [f32; MOST] {
+    const { assert!(MR * NV <= MOST, "the totals have room") };
+    let zero = arch.splat(0);
+    let mut vectors = [zero; MOST];
+    vectors.iter_mut().zip(sums.as_flattened()).for_each(|(to, &from)| *to = from);
+    let (mut count, mut width) = (MR * NV, A::LANES);
+    while width > 1 {
+        let pairs = count.div_ceil(2);
+        for i in 0..pairs {
+            let (a, b) =
+                (vectors[2 * i], if 2 * i + 1 < count { vectors[2 * i + 1] } else { zero });
+            vectors[i] = arch.add_f32(arch.evens(a, b), arch.odds(a, b));
+        }
+        (count, width) = (pairs, width / 2);
+    }
+    let mut words = [0u32; MOST];
+    for (to, &vector) in words.chunks_exact_mut(A::LANES).zip(&vectors[..count]) {
+        // SAFETY: the chunk holds a whole vector.
+        unsafe { arch.store(to.as_mut_ptr(), vector) };
+    }
+    words.map(f32::from_bits)
 }
