@@ -54,6 +54,13 @@ pub enum ClusterMethod {
     },
 }
 
+impl From<ClusterMethod> for Clustering {
+    /// Without pruning.
+    fn from(method: ClusterMethod) -> Self {
+        Clustering { method, prune: 0.0 }
+    }
+}
+
 impl Clustering {
     pub(crate) fn check(&self) -> Result<(), QuantError> {
         setting("pruned part", self.prune, (0.0..1.0).contains(&self.prune), "0 up to below 1")?;

@@ -277,6 +277,23 @@ impl CodedWeight {
         Ok(CodedWeight { codes, ..self.clone() })
     }
 
+    /// The same codes with other scales, one for each group.
+    ///
+    /// # Errors
+    /// `Length` when there is not a scale for each group, `NotFinite`.
+    pub fn with_scales(&self, scales: Vec<f32>) -> Result<CodedWeight, QuantError> {
+        length("scales", scales.len(), self.scales.len())?;
+        crate::error::finite(&scales)?;
+        Ok(CodedWeight { scales, ..self.clone() })
+    }
+
+    /// What `code` would mean for an element.
+    #[must_use]
+    pub fn value(&self, element: usize, code: u16) -> f32 {
+        let level = self.table_of(element).value(code, element % self.dimension());
+        level * self.scales[self.group_of(element)]
+    }
+
     /// An int8 for each element and a scale for each channel (or one), where scales are per tensor or channel and every level is an
     /// integer -128..=127 times a unit: integer · scale is exactly what [`CodedWeight::decode`] gives.
     #[must_use]

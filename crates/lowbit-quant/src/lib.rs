@@ -12,6 +12,7 @@ mod granularity;
 mod grid;
 mod histogram;
 mod pack;
+mod preset;
 mod qparams;
 mod quantizer;
 mod range;
@@ -31,6 +32,7 @@ pub use grid::{
 };
 pub use histogram::Histogram;
 pub use pack::{pack, packed_bytes, unpack};
+pub use preset::{PRESETS, Preset};
 pub use qparams::QParams;
 pub use quantizer::{Quantizer, Rounding, ZeroPoint};
 pub use range::{RangeRule, Statistics};
