@@ -6,6 +6,7 @@
 mod allocate;
 mod cluster;
 mod coded;
+mod entropy;
 mod error;
 mod gradient;
 mod granularity;
@@ -23,6 +24,7 @@ mod weights;
 pub use allocate::allocate_channel_bits;
 pub use cluster::{ClusterMethod, ClusterStart, Clustering, optimal_clusters};
 pub use coded::{CodedWeight, SizeBits, Table, shared_size};
+pub use entropy::{decode_codes, encode_codes, entropy_bits};
 pub use error::QuantError;
 pub use gradient::{GradientRule, Point};
 pub use granularity::{Granularity, Groups};
