@@ -37,7 +37,7 @@ mod window;
 
 use lowbit_tensor::Tensor;
 
-pub(crate) use backward::{Back, Gradients};
+pub(crate) use backward::{Back, Gradients, pooled};
 pub use binary::Binary;
 pub use cast::Cast;
 pub use concat::Concat;

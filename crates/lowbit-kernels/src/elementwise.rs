@@ -52,6 +52,34 @@ pub fn quantize<T: Code>(x: &[f32], scale: f32, zero_point: i32, out: &mut [T]) 
     Isa::current().dispatch(Quantize { rounding: Rounding::new::<T>(zero_point), x, scale, out });
 }
 
+/// The straight-through gradient of quantization: `grad / scale` where `rint(x / scale)` lies within `bounds`, the least and
+/// greatest code less the zero point; 0 elsewhere.
+/// # Panics
+/// When the lengths differ, or a bound exceeds 2^17 in size.
+pub fn quantize_gradient(
+    (x, grad): (&[f32], &[f32]),
+    scale: f32,
+    bounds: (i32, i32),
+    out: &mut [f32],
+) {
+    assert!(
+        x.len() == out.len() && grad.len() == out.len(),
+        "a gradient needs operands of equal lengths"
+    );
+    assert!(bounds.0 >= -(1 << 17) && bounds.1 <= 1 << 17, "codes of at most 16 bits");
+    let bounds = (bounds.0 as f32, bounds.1 as f32);
+    Isa::current().dispatch(QuantizeGradient { x, grad, scale, bounds, out });
+}
+
+/// The sum of `a * b` in `f64`, in an order that depends on the length alone.
+/// # Panics
+/// When the lengths differ.
+#[must_use]
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    assert!(a.len() == b.len(), "a product needs equal lengths");
+    Isa::current().dispatch(Dot { a, b })
+}
+
 /// `(code - zero_point) * scale`.
 /// # Panics
 /// When the lengths differ.
@@ -181,6 +209,58 @@ impl<T: Code> Task for Quantize<'_, T> {
         for (out, &x) in self.out.iter_mut().zip(self.x) {
             *out = self.rounding.code(x / self.scale);
         }
+    }
+}
+
+struct QuantizeGradient<'a> {
+    x: &'a [f32],
+    grad: &'a [f32],
+    scale: f32,
+    bounds: (f32, f32),
+    out: &'a mut [f32],
+}
+
+impl Task for QuantizeGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _: A) {
+        let (low, high) = self.bounds;
+        // One more on either side rounds to what is outside, and keeps the sum with the rounder exact.
+        let (least, most) = (low - 1.0, high + 1.0);
+        for (out, (&x, &grad)) in self.out.iter_mut().zip(self.x.iter().zip(self.grad)) {
+            let steps = x / self.scale;
+            let raised = if steps > least { steps } else { least };
+            let clamped = if raised < most { raised } else { most };
+            let rounded = (clamped + ROUNDER) - ROUNDER;
+            *out = if rounded >= low && rounded <= high { grad / self.scale } else { 0.0 };
+        }
+    }
+}
+
+struct Dot<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl Task for Dot<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _: A) -> f64 {
+        const LANES: usize = 16;
+        let mut lanes = [0f64; LANES];
+        let (a_blocks, a_rest) = self.a.as_chunks::<LANES>();
+        let (b_blocks, b_rest) = self.b.as_chunks::<LANES>();
+        for (a, b) in a_blocks.iter().zip(b_blocks) {
+            for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+                *lane += f64::from(a) * f64::from(b);
+            }
+        }
+        for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+            *lane += f64::from(a) * f64::from(b);
+        }
+        lanes.iter().sum()
     }
 }
 
@@ -316,6 +396,28 @@ mod tests {
             }
             assert_eq!(isa.dispatch(MinMax { values: &[] }), (f32::INFINITY, f32::NEG_INFINITY));
         }
+    }
+
+    #[test]
+    fn gradients_pass_where_codes_do_not_saturate() {
+        let x = samples();
+        let grad: Vec<f32> = (0..x.len()).map(|i| (i % 17) as f32 - 8.0).collect();
+        for (scale, bounds) in [(0.5, (-128, 127)), (0.3, (0, 15)), (2.0, (-3, 4))] {
+            let mut out = vec![f32::NAN; x.len()];
+            quantize_gradient((&x, &grad), scale, bounds, &mut out);
+            for (&out, (&x, &grad)) in out.iter().zip(x.iter().zip(&grad)) {
+                let code = (x / scale).round_ties_even();
+                let inside = code >= bounds.0 as f32 && code <= bounds.1 as f32;
+                assert_eq!(
+                    out,
+                    if inside { grad / scale } else { 0.0 },
+                    "{x} / {scale} {bounds:?}"
+                );
+            }
+        }
+        let sum = dot(&grad[..37], &grad[1..38]);
+        let expected = (0..37).map(|i| f64::from(grad[i] * grad[i + 1])).sum::<f64>();
+        assert_eq!(sum, expected);
     }
 
     #[test]

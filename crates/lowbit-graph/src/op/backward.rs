@@ -2,7 +2,7 @@
 //!
 //! Each operator's backward stands beside its forward; here is the one match over all of them.
 
-use lowbit_tensor::Tensor;
+use lowbit_tensor::{Shape, Tensor};
 
 use super::{Inputs, Op, layout, matmul, moved, pool, select, unary};
 use crate::{OpError, Workspace};
@@ -59,6 +59,17 @@ impl<'a> Back<'a> {
     ) -> Result<Gradients, OpError> {
         Ok(vec![if self.wants(0) { Some(found()?) } else { None }])
     }
+}
+
+/// A gradient of `shape` in a buffer of the pool, so that what is given back there was taken from there.
+pub(crate) fn pooled(
+    shape: &Shape,
+    values: impl IntoIterator<Item = f32>,
+    work: &mut Workspace,
+) -> Result<Tensor, OpError> {
+    let mut out = work.pool.floats(shape)?;
+    out.iter_mut().zip(values).for_each(|(to, value)| *to = value);
+    Ok(Tensor::new(shape.clone(), out))
 }
 
 impl Op {

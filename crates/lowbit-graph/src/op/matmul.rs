@@ -299,8 +299,10 @@ pub(crate) fn backward(back: &Back<'_>, work: &mut Workspace) -> Result<Gradient
     let batches = Batches::new(a, b)?;
     let MatShape { m, k, n } = batches.shape;
     let grad = back.grad()?.1;
-    let mut of_a = vec![0.0; if back.wants(0) { a.len() } else { 0 }];
-    let mut of_b = vec![0.0; if back.wants(1) { b.len() } else { 0 }];
+    let mut of_a = work.pool.floats(a.shape())?;
+    let mut of_b = work.pool.floats(b.shape())?;
+    of_a.fill(0.0);
+    of_b.fill(0.0);
     for (&(i, j), grad) in batches.pairs.iter().zip(grad.chunks_exact((m * n).max(1))) {
         let (left_at, right_at) = (i * m * k..(i + 1) * m * k, j * k * n..(j + 1) * k * n);
         if back.wants(0) {
@@ -314,9 +316,16 @@ pub(crate) fn backward(back: &Back<'_>, work: &mut Workspace) -> Result<Gradient
             add(&mut of_b[right_at], term, work);
         }
     }
-    let of_a = back.wants(0).then(|| Tensor::new(a.shape().clone(), of_a));
-    let of_b = back.wants(1).then(|| Tensor::new(b.shape().clone(), of_b));
-    Ok(vec![of_a, of_b])
+    let mut found = vec![None; 2];
+    for (index, (operand, sums)) in [(a, of_a), (b, of_b)].into_iter().enumerate() {
+        let sums = Tensor::new(operand.shape().clone(), sums);
+        if back.wants(index) {
+            found[index] = Some(sums);
+        } else {
+            work.pool.give(sums);
+        }
+    }
+    Ok(found)
 }
 
 /// Adds a term and gives its buffer back.

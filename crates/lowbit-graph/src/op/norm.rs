@@ -6,7 +6,7 @@ use super::dispatch::share_rows;
 use super::inputs::resolve_axis;
 use super::reduce::{sum, sum_to};
 use super::strided::{Walk, copy, expect_broadcast_to};
-use super::{Back, Gradients, Inputs};
+use super::{Back, Gradients, Inputs, pooled};
 use crate::{OpError, Workspace};
 
 /// Inference form: y = scale · (x - mean) / sqrt(variance + epsilon) + bias, per channel (axis 1).
@@ -85,18 +85,19 @@ impl BatchNorm {
             }
             affine(grad, slopes[channel], 0.0, to);
         }
-        let per_channel = |index: usize, of: &dyn Fn(usize, f32, f32) -> f32| {
+        let shape = Shape::from([channels]);
+        let mut per_channel = |index: usize, of: &dyn Fn(usize, f32, f32) -> f32| {
             let one = |(c, s): (usize, &[f64; 2])| of(c, s[0] as f32, s[1] as f32);
-            let found = || Tensor::vector(sums.iter().enumerate().map(one).collect());
-            back.wants(index).then(found)
+            let found = || pooled(&shape, sums.iter().enumerate().map(one), work);
+            back.wants(index).then(found).transpose()
         };
         let inverse = |c: usize| 1.0 / (statistics.variance[c] + self.epsilon).sqrt();
         Ok(vec![
             back.wants(0).then(|| Tensor::new(dims.clone(), of_x)),
-            per_channel(1, &|c, _, b| b * inverse(c)),
-            per_channel(2, &|_, a, _| a),
-            per_channel(3, &|c, a, _| -a * slopes[c]),
-            per_channel(4, &|c, _, b| -0.5 * b * slopes[c] * inverse(c) * inverse(c)),
+            per_channel(1, &|c, _, b| b * inverse(c))?,
+            per_channel(2, &|_, a, _| a)?,
+            per_channel(3, &|c, a, _| -a * slopes[c])?,
+            per_channel(4, &|c, _, b| -0.5 * b * slopes[c] * inverse(c) * inverse(c))?,
         ])
     }
 }

@@ -1,9 +1,11 @@
 //! Between floats and codes: the definition of quantization itself.
 
+use lowbit_kernels::{dot, quantize_gradient};
 use lowbit_tensor::{Buffer, DType, Shape, Tensor};
 
+use super::dispatch::wrong_type;
 use super::inputs::resolve_axis;
-use super::{Back, Gradients, Inputs};
+use super::{Back, Gradients, Inputs, pooled};
 use crate::{OpError, Workspace};
 
 /// How scales lie along a tensor.
@@ -170,6 +172,14 @@ impl QuantizeLinear {
             });
             return Ok(Tensor::new(x.shape().clone(), codes));
         }
+        if self.to == DType::I8 {
+            let mut codes = vec![0i8; values.len()];
+            runs.for_each(|i, part| {
+                let to = &mut codes[part.clone()];
+                lowbit_kernels::quantize(&values[part], scales[i], zero_points[i], to);
+            });
+            return Ok(Tensor::new(x.shape().clone(), codes));
+        }
         let mut codes = vec![0i32; values.len()];
         runs.for_each(|i, part| {
             for (code, &v) in codes[part.clone()].iter_mut().zip(&values[part]) {
@@ -195,21 +205,15 @@ impl QuantizeLinear {
         let mut of_x = work.pool.floats(x.shape())?;
         let mut of_scales = vec![0f64; scales.len()];
         runs.for_each(|i, part| {
-            let inverse = 1.0 / scales[i];
-            let inside = (range.0 - zero_points[i]) as f32..=(range.1 - zero_points[i]) as f32;
-            for (to, (&x, &g)) in of_x[part.clone()]
-                .iter_mut()
-                .zip(values[part.clone()].iter().zip(&grad[part.clone()]))
-            {
-                let kept = inside.contains(&(x / scales[i]).round_ties_even());
-                *to = if kept { g * inverse } else { 0.0 };
-            }
+            let bounds = (range.0 - zero_points[i], range.1 - zero_points[i]);
+            let operands = (&values[part.clone()], &grad[part.clone()]);
+            quantize_gradient(operands, scales[i], bounds, &mut of_x[part.clone()]);
             if back.wants(1) {
                 let sum = dot(&of_x[part.clone()], &values[part]);
                 of_scales[i] -= sum / f64::from(scales[i]);
             }
         });
-        Ok(gradients(back, Tensor::new(x.shape().clone(), of_x), (scale, of_scales), work))
+        gradients(back, Tensor::new(x.shape().clone(), of_x), (scale, of_scales), work)
     }
 }
 
@@ -223,22 +227,20 @@ impl DequantizeLinear {
         let (scale, scales) = back.inputs.typed::<f32>(1, "x_scale")?;
         let zero_points = zero_points(back.inputs, 2, scales.len())?;
         let runs = self.blocking.runs(x.shape(), scale)?;
-        let codes = codes_as_i32(x).ok_or(OpError::NoGradient)?;
         let grad = back.grad()?.1;
         let mut of_x = work.pool.floats(x.shape())?;
         let mut of_scales = vec![0f64; scales.len()];
+        if back.wants(1) {
+            let ones = vec![1.0; scales.len()];
+            steps(&runs, x, (&ones, &zero_points), &mut of_x)?;
+            runs.for_each(|i, part| of_scales[i] += dot(&of_x[part.clone()], &grad[part]));
+        }
         runs.for_each(|i, part| {
-            if back.wants(1) {
-                for (to, &code) in of_x[part.clone()].iter_mut().zip(&codes[part.clone()]) {
-                    *to = dequantize_one(code, 1.0, zero_points[i]);
-                }
-                of_scales[i] += dot(&of_x[part.clone()], &grad[part.clone()]);
-            }
             for (to, &g) in of_x[part.clone()].iter_mut().zip(&grad[part]) {
                 *to = g * scales[i];
             }
         });
-        Ok(gradients(back, Tensor::new(x.shape().clone(), of_x), (scale, of_scales), work))
+        gradients(back, Tensor::new(x.shape().clone(), of_x), (scale, of_scales), work)
     }
 }
 
@@ -248,28 +250,14 @@ fn gradients(
     of_x: Tensor,
     (scale, of_scales): (&Tensor, Vec<f64>),
     work: &mut Workspace,
-) -> Gradients {
-    let of_scales = of_scales.into_iter().map(|sum| sum as f32).collect();
-    let of_scales = back.wants(1).then(|| Tensor::new(scale.shape().clone(), of_scales));
+) -> Result<Gradients, OpError> {
+    let of_scales = of_scales.into_iter().map(|sum| sum as f32);
+    let of_scales = back.wants(1).then(|| pooled(scale.shape(), of_scales, work)).transpose()?;
     if back.wants(0) {
-        return vec![Some(of_x), of_scales];
+        return Ok(vec![Some(of_x), of_scales]);
     }
     work.pool.give(of_x);
-    vec![None, of_scales]
-}
-
-/// Σ a · b, in f64 and in an order that depends on the length alone.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let (a_blocks, a_rest) = a.as_chunks::<8>();
-    let (b_blocks, b_rest) = b.as_chunks::<8>();
-    let mut lanes = [0f64; 8];
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += f64::from(a) * f64::from(b);
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-    lanes.iter().sum::<f64>() + rest
+    Ok(vec![None, of_scales])
 }
 
 /// A tensor of codes that are known to lie in `dtype`'s range.
@@ -300,32 +288,39 @@ impl DequantizeLinear {
         let zero_points = zero_points(inputs, 2, scales.len())?;
         let runs = self.blocking.runs(x.shape(), scale)?;
         let mut out = work.pool.floats(x.shape())?;
-        macro_rules! dequantize {
-            ($codes:expr) => {
-                runs.for_each(|i, part| {
-                    let (scale, zero_point) = (scales[i], zero_points[i]);
-                    for (y, &code) in out[part.clone()].iter_mut().zip(&$codes[part]) {
-                        *y = dequantize_one(i32::from(code), scale, zero_point);
-                    }
-                })
-            };
-        }
-        match x.buffer() {
-            Buffer::U8(codes) => dequantize!(codes),
-            Buffer::I8(codes) => dequantize!(codes),
-            Buffer::U16(codes) => dequantize!(codes),
-            Buffer::I16(codes) => dequantize!(codes),
-            Buffer::I32(codes) => dequantize!(codes),
-            Buffer::F32(_) | Buffer::I64(_) | Buffer::Bool(_) => {
-                return Err(OpError::Input {
-                    index: 0,
-                    found: x.dtype().to_string(),
-                    expected: "an integer type of at most 32 bits".into(),
-                });
-            }
-        }
+        steps(&runs, x, (scales, &zero_points), &mut out)?;
         Ok(Tensor::new(x.shape().clone(), out))
     }
+}
+
+/// out = (x - zero_point) · scale.
+fn steps(
+    runs: &Runs,
+    x: &Tensor,
+    (scales, zero_points): (&[f32], &[i32]),
+    out: &mut [f32],
+) -> Result<(), OpError> {
+    macro_rules! dequantize {
+        ($codes:expr) => {
+            runs.for_each(|i, part| {
+                let (scale, zero_point) = (scales[i], zero_points[i]);
+                for (y, &code) in out[part.clone()].iter_mut().zip(&$codes[part]) {
+                    *y = dequantize_one(i32::from(code), scale, zero_point);
+                }
+            })
+        };
+    }
+    match x.buffer() {
+        Buffer::U8(codes) => dequantize!(codes),
+        Buffer::I8(codes) => dequantize!(codes),
+        Buffer::U16(codes) => dequantize!(codes),
+        Buffer::I16(codes) => dequantize!(codes),
+        Buffer::I32(codes) => dequantize!(codes),
+        Buffer::F32(_) | Buffer::I64(_) | Buffer::Bool(_) => {
+            return Err(wrong_type(0, x, "an integer type of at most 32 bits"));
+        }
+    }
+    Ok(())
 }
 
 /// The value of one code, in f32 arithmetic.

@@ -6,7 +6,7 @@ use super::arithmetic::{Number, with_numbers};
 use super::binary::slopes;
 use super::dispatch::{Pooled, one_of, same_type, share, wrong_type};
 use super::strided::{Walk, expect_broadcast_to, zip};
-use super::{Back, Gradients, Inputs};
+use super::{Back, Gradients, Inputs, pooled};
 use crate::{OpError, Workspace};
 
 /// Which function.
@@ -374,7 +374,7 @@ fn clip_gradients<T: Number>(
             let took = |&((x, y), _): &((&T, &T), &f32)| x != y && (x < y) == raised;
             let sum: f64 =
                 x.iter().zip(y).zip(grad).filter(took).map(|(_, &grad)| f64::from(grad)).sum();
-            found[limit] = Some(Tensor::full(tensor.shape().clone(), sum as f32));
+            found[limit] = Some(pooled(tensor.shape(), [sum as f32], work)?);
         }
     }
     Ok(found)

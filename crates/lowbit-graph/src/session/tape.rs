@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use lowbit_tensor::{DType, Tensor};
 
 use super::{Session, Workspace};
-use crate::op::Back;
+use crate::op::{Back, pooled};
 use crate::{GraphError, Inputs, ValueId};
 
 /// Every value of one run: what the way back reads. Feeds and constants are borrowed, results owned.
@@ -102,7 +102,7 @@ impl Session {
         let mut grads = Sums::new(self.graph.value_count());
         for (value, seed) in seeds {
             self.check_seed(tape, *value, seed)?;
-            grads.add(*value, seed.clone(), work);
+            grads.add(*value, copied(seed, work), work);
         }
         let reached = self.reached(wanted);
         for (i, node) in self.graph.nodes.iter().enumerate().rev() {
@@ -120,9 +120,17 @@ impl Session {
                 }
             }
         }
-        let found = wanted.iter().map(|&value| self.gradient(tape, &grads, value)).collect();
+        let mut found: Vec<Tensor> = Vec::with_capacity(wanted.len());
+        for (i, &value) in wanted.iter().enumerate() {
+            let same = wanted[..i].iter().position(|&earlier| earlier == value);
+            found.push(match (same, grads.take(value)) {
+                (Some(earlier), _) => found[earlier].clone(),
+                (None, Some(grad)) => grad,
+                (None, None) => self.zeros(tape, value)?,
+            });
+        }
         grads.give_all(work);
-        found
+        Ok(found)
     }
 
     /// Per value, whether it is a wanted one or depends on one.
@@ -173,20 +181,20 @@ impl Session {
         })
     }
 
-    fn gradient(
-        &self,
-        tape: &Tape<'_>,
-        grads: &Sums,
-        value: ValueId,
-    ) -> Result<Tensor, GraphError> {
+    fn zeros(&self, tape: &Tape<'_>, value: ValueId) -> Result<Tensor, GraphError> {
         let recorded = tape.value(value).ok_or_else(|| self.unrecorded(value))?;
-        let zeros = || Tensor::full(recorded.shape().clone(), 0f32);
-        Ok(grads.of(value).cloned().unwrap_or_else(zeros))
+        Ok(Tensor::full(recorded.shape().clone(), 0f32))
     }
 
     fn unrecorded(&self, value: ValueId) -> GraphError {
         GraphError::Unrecorded { value: self.graph.value_name(value).to_owned() }
     }
+}
+
+/// A copy in a buffer of the pool, unless one so large is beyond the session's limit.
+fn copied(tensor: &Tensor, work: &mut Workspace) -> Tensor {
+    let values = tensor.f32s().iter().copied();
+    pooled(tensor.shape(), values, work).unwrap_or_else(|_| tensor.clone())
 }
 
 /// The gradient of each value as far as it is known; `None` is zero.
@@ -212,8 +220,12 @@ impl Sums {
         work.pool.give(term);
     }
 
+    fn take(&mut self, value: ValueId) -> Option<Tensor> {
+        self.0[value.index()].take()
+    }
+
     fn give(&mut self, value: ValueId, work: &mut Workspace) {
-        if let Some(tensor) = self.0[value.index()].take() {
+        if let Some(tensor) = self.take(value) {
             work.pool.give(tensor);
         }
     }

@@ -6,7 +6,7 @@ use lowbit_kernels::ConvGradient;
 use lowbit_tensor::Tensor;
 
 use crate::op::reduce::sum;
-use crate::op::{Activation, Back, Conv, Gradients};
+use crate::op::{Activation, Back, Conv, Gradients, pooled};
 use crate::{OpError, Workspace};
 
 impl Activation {
@@ -62,7 +62,7 @@ impl Conv {
         }
         if back.wants(2) {
             let plane = geometry.output().iter().product();
-            found[2] = Some(Tensor::vector(channel_sums(&grad, geometry.channels_out, plane)));
+            found[2] = Some(channel_sums(&grad, geometry.channels_out, plane, work)?);
         }
         give(grad, work);
         Ok(found)
@@ -70,10 +70,15 @@ impl Conv {
 }
 
 /// Per channel, the sum over all images and positions of [n, c, plane].
-pub(crate) fn channel_sums(values: &[f32], channels: usize, plane: usize) -> Vec<f32> {
+fn channel_sums(
+    values: &[f32],
+    channels: usize,
+    plane: usize,
+    work: &mut Workspace,
+) -> Result<Tensor, OpError> {
     let mut sums = vec![0f64; channels];
     for (i, plane) in values.chunks_exact(plane.max(1)).enumerate() {
         sums[i % channels] += sum(plane);
     }
-    sums.into_iter().map(|sum| sum as f32).collect()
+    pooled(&[channels].into(), sums.into_iter().map(|sum| sum as f32), work)
 }

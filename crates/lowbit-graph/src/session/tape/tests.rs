@@ -68,6 +68,24 @@ fn gradients_of_all_weights_are_finite_differences() {
 }
 
 #[test]
+fn buffers_that_are_given_back_are_used_again() {
+    let (graph, weights) = net(5);
+    let session = Session::new(&graph).unwrap();
+    let x = normal(&[2, 3, 6, 6], &mut Rng::new(1));
+    let seeds = [(graph.outputs[0], normal(&[2, 5], &mut Rng::new(2)))];
+    let mut work = Workspace::serial();
+    let mut step = || {
+        let tape = session.record(&[&x], &mut work).unwrap();
+        let found = session.backward(&tape, &seeds, &weights, &mut work).unwrap();
+        found.into_iter().for_each(|grad| work.pool.give(grad));
+        tape.recycle(&mut work);
+        work.pool.floats.len()
+    };
+    let held: Vec<usize> = (0..6).map(|_| step()).collect();
+    assert_eq!(held[4], held[5], "buffers between steps: {held:?}");
+}
+
+#[test]
 fn what_is_recorded_is_what_runs() {
     for seed in 0..30 {
         let (graph, x) = random_graph(seed);
