@@ -1,10 +1,10 @@
 //! A coded weight: what fitting found. Its codes, scales and tables are all that is needed to store it and to decode it.
 
-use crate::error::length;
+use crate::error::{finite, length, setting};
 use crate::pack::{pack_widths, unpack_widths};
 use crate::quantizer::assign_vectors;
 use crate::scale::Group;
-use crate::{FoundBasis, Granularity, Groups, Levels, QuantError};
+use crate::{FoundBasis, Granularity, Groups, Levels, QuantError, decode_codes, encode_codes};
 
 /// The levels of a group, by code.
 #[derive(Clone, Debug, PartialEq)]
@@ -241,7 +241,7 @@ impl CodedWeight {
     /// `Length` when there is not a value for each weight, `NotFinite`.
     pub fn round_to(&self, values: &[f32]) -> Result<CodedWeight, QuantError> {
         length("weights", values.len(), self.elements())?;
-        crate::error::finite(values)?;
+        finite(values)?;
         let dimension = self.dimension();
         let code = |i: usize| {
             let e = i * dimension;
@@ -277,16 +277,6 @@ impl CodedWeight {
         Ok(CodedWeight { codes, ..self.clone() })
     }
 
-    /// The same codes with other scales, one for each group.
-    ///
-    /// # Errors
-    /// `Length` when there is not a scale for each group, `NotFinite`.
-    pub fn with_scales(&self, scales: Vec<f32>) -> Result<CodedWeight, QuantError> {
-        length("scales", scales.len(), self.scales.len())?;
-        crate::error::finite(&scales)?;
-        Ok(CodedWeight { scales, ..self.clone() })
-    }
-
     /// What `code` would mean for an element.
     #[must_use]
     pub fn value(&self, element: usize, code: u16) -> f32 {
@@ -317,10 +307,8 @@ impl CodedWeight {
     /// The integer levels by code, where all groups share one table of integers; of vectors all numbers, one vector after the other.
     #[must_use]
     pub fn integer_table(&self) -> Option<Vec<i8>> {
-        match &self.tables[..] {
-            [only] => only.integers().map(|(integers, _)| integers),
-            _several => None,
-        }
+        let [only] = &self.tables[..] else { return None };
+        only.integers().map(|(integers, _)| integers)
     }
 
     /// Bits a code takes: the most of any group.
@@ -344,11 +332,48 @@ impl CodedWeight {
     /// # Errors
     /// `Length` when the number of bytes does not fit, `Code` when a code names no level.
     pub fn with_packed(&self, bytes: &[u8]) -> Result<CodedWeight, QuantError> {
-        if matches!(self.tables[0], Table::Hashed { .. }) {
+        if self.is_hashed() {
             length("packed bytes", bytes.len(), 0)?;
             return Ok(self.clone());
         }
         self.with_codes(unpack_widths(bytes, self.codes.len(), |i| self.width(i))?)
+    }
+
+    /// The codes as an entropy-coded stream: [`encode_codes`]. Of hashed weights nothing.
+    ///
+    /// # Errors
+    /// `Setting` for codes above 32767.
+    pub fn compressed(&self) -> Result<Vec<u8>, QuantError> {
+        if self.is_hashed() { Ok(vec![]) } else { encode_codes(&self.codes) }
+    }
+
+    /// The same parameters with codes read from an entropy-coded stream.
+    ///
+    /// # Errors
+    /// `Corrupt` for bytes that are no such stream, `Length` and `Code` for codes that do not fit.
+    pub fn with_compressed(&self, bytes: &[u8]) -> Result<CodedWeight, QuantError> {
+        if self.is_hashed() {
+            length("compressed bytes", bytes.len(), 0)?;
+            return Ok(self.clone());
+        }
+        self.with_codes(decode_codes(bytes, self.codes.len())?)
+    }
+
+    fn is_hashed(&self) -> bool {
+        matches!(self.tables[0], Table::Hashed { .. })
+    }
+
+    /// The same codes and tables with other scales, one for each group: how training moves the scale of a [`crate::ScaleRule::Learned`]. New codes for them are
+    /// [`CodedWeight::round_to`]'s.
+    ///
+    /// # Errors
+    /// `Length` when there is not a scale for each group, `NotFinite`, `Setting` unless all are above 0.
+    pub fn with_scales(&self, scales: Vec<f32>) -> Result<CodedWeight, QuantError> {
+        length("scales", scales.len(), self.scales.len())?;
+        finite(&scales)?;
+        let least = scales.iter().copied().fold(f32::INFINITY, f32::min);
+        setting("scale", f64::from(least), least > 0.0, "above 0")?;
+        Ok(CodedWeight { scales, ..self.clone() })
     }
 
     /// Exact sizes, packed.

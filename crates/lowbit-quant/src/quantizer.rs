@@ -188,10 +188,8 @@ impl Quantizer {
         if self.scale.needs_importance() && importance.is_none() {
             return unsuited("scale rule", "weighted-mse", "no importance", "one for each weight");
         }
-        let affine = match &self.grid {
-            Grid::Uniform(u) => matches!(u.codes, UniformCodes::Signed | UniformCodes::Unsigned),
-            _other => false,
-        };
+        let steps = |u: &Uniform| matches!(u.codes, UniformCodes::Signed | UniformCodes::Unsigned);
+        let affine = matches!(&self.grid, Grid::Uniform(uniform) if steps(uniform));
         if self.zero_point == ZeroPoint::Affine && !affine {
             let expected = "a signed or unsigned uniform grid";
             return unsuited("zero point", "affine", self.grid.name(), expected);
@@ -205,19 +203,19 @@ impl Quantizer {
             let expected = "a grid with fixed levels and a rule without thresholds";
             return unsuited("rounding", "stochastic", self.scale.name(), expected);
         }
-        let scattered = matches!(self.granularity, Granularity::Pixel | Granularity::Row);
-        match &self.grid {
-            Grid::Codebook(book) if book.dimension > 1 && scattered => unsuited(
-                "granularity",
-                self.granularity.name(),
-                "vectors",
-                "tensor, channel or group",
-            ),
-            Grid::Hashed(_) if self.granularity != Granularity::Tensor => {
-                unsuited("granularity", self.granularity.name(), "a hashed grid", "tensor")
-            }
-            _other => Ok(()),
+        self.check_granularity()
+    }
+
+    fn check_granularity(&self) -> Result<(), QuantError> {
+        let found = self.granularity.name();
+        let vectors = matches!(&self.grid, Grid::Codebook(book) if book.dimension > 1);
+        if vectors && matches!(self.granularity, Granularity::Pixel | Granularity::Row) {
+            return unsuited("granularity", found, "vectors", "tensor, channel or group");
         }
+        if matches!(&self.grid, Grid::Hashed(_)) && self.granularity != Granularity::Tensor {
+            return unsuited("granularity", found, "a hashed grid", "tensor");
+        }
+        Ok(())
     }
 
     fn fit_group(
@@ -273,10 +271,8 @@ impl Quantizer {
         (groups, fits): (Groups, Vec<(GroupFit, Vec<usize>)>),
         shared: Option<Table>,
     ) -> CodedWeight {
-        let dimension = match &self.grid {
-            Grid::Codebook(book) => usize::from(book.dimension),
-            _other => 1,
-        };
+        let dimension =
+            if let Grid::Codebook(book) = &self.grid { usize::from(book.dimension) } else { 1 };
         let elements: usize = shape.iter().product();
         let own = fits.iter().any(|(fit, _)| fit.table.is_some());
         let mut codes = vec![0; elements / dimension];
@@ -307,15 +303,24 @@ impl Quantizer {
 
     /// Bits that a stored scale takes: an exponent, a float, or nothing where tables hold the magnitudes.
     fn scale_bits(&self) -> u8 {
-        let floats = match &self.grid {
+        let tables = match &self.grid {
             Grid::Codebook(book) => book.numbers == Entries::Float,
             Grid::Basis(_) | Grid::Hashed(_) => true,
-            _other => self.two_valued(),
+            Grid::Uniform(_)
+            | Grid::Binary { .. }
+            | Grid::Ternary
+            | Grid::PowerOfTwo(_)
+            | Grid::AdditivePowerOfTwo(_)
+            | Grid::Minifloat { .. }
+            | Grid::Companded(_) => self.two_valued(),
         };
-        match &self.scale {
-            _any if floats => 0,
-            ScaleRule::PowerOfTwo { .. } | ScaleRule::LogRange => 8,
-            _any => 32,
+        let exponents = matches!(self.scale, ScaleRule::PowerOfTwo { .. } | ScaleRule::LogRange);
+        if tables {
+            0
+        } else if exponents {
+            8
+        } else {
+            32
         }
     }
 
@@ -327,17 +332,22 @@ impl Quantizer {
     /// Bits that a table takes in a file: nothing for the grid's own levels, a zero point for shifted ones, a byte for a channel's width.
     fn table_bits(&self, table: &Table) -> u64 {
         let entries = table.numbers() as u64;
-        match (&self.grid, table) {
-            (Grid::Codebook(book), _) if book.numbers == Entries::Int8 => 8 * entries,
-            (Grid::Codebook(_) | Grid::Basis(_), _) => 32 * entries,
-            (Grid::Hashed(_), _) => 32 * entries + 64,
-            (Grid::Uniform(own), Table::Scalar(levels)) => {
-                let width = if levels.bits() == own.bits { 0 } else { 8 };
+        match &self.grid {
+            Grid::Codebook(book) if book.numbers == Entries::Int8 => 8 * entries,
+            Grid::Codebook(_) | Grid::Basis(_) => 32 * entries,
+            Grid::Hashed(_) => 32 * entries + 64,
+            Grid::Uniform(own) => {
+                let width = if table.bits() == own.bits { 0 } else { 8 };
                 let affine = self.zero_point == ZeroPoint::Affine;
-                width + if affine { u64::from(levels.bits()) } else { 0 }
+                width + if affine { u64::from(table.bits()) } else { 0 }
             }
-            _other if self.two_valued() => 64,
-            _other => 0,
+            Grid::Ternary if self.two_valued() => 64,
+            Grid::Binary { .. }
+            | Grid::Ternary
+            | Grid::PowerOfTwo(_)
+            | Grid::AdditivePowerOfTwo(_)
+            | Grid::Minifloat { .. }
+            | Grid::Companded(_) => 0,
         }
     }
 }

@@ -279,14 +279,9 @@ impl ScaleRule {
         }
     }
 
-    /// Whether the rule can do without importance and has it, or needs it and has not.
+    /// Whether the rule refuses weights without importance.
     pub(crate) fn needs_importance(&self) -> bool {
-        match self {
-            ScaleRule::PowerOfTwo { of: inner, .. } | ScaleRule::Learned { start: inner } => {
-                inner.needs_importance()
-            }
-            other => *other == ScaleRule::WeightedMse,
-        }
+        *innermost(self) == ScaleRule::WeightedMse
     }
 }
 
@@ -306,7 +301,23 @@ impl<'a> Prepared<'a> {
             ScaleRule::Aciq { density } => (density::aciq_clip(*density, bits()), 0.0),
             ScaleRule::Gauss => (density::gauss_scale(levels), 0.0),
             ScaleRule::HalfGauss => (density::half_gauss_scale(levels), 0.0),
-            _other => (0.0, 0.0),
+            ScaleRule::MaxAbs
+            | ScaleRule::MinMax
+            | ScaleRule::Percentile { .. }
+            | ScaleRule::Mse
+            | ScaleRule::WeightedMse
+            | ScaleRule::Kl
+            | ScaleRule::MeanAbs
+            | ScaleRule::Twn
+            | ScaleRule::TernaryOptimal
+            | ScaleRule::MaxFraction { .. }
+            | ScaleRule::LogRange
+            | ScaleRule::Lsq
+            | ScaleRule::PowerOfTwo { .. }
+            | ScaleRule::Basis { .. }
+            | ScaleRule::Cluster(_)
+            | ScaleRule::BucketMeans
+            | ScaleRule::Learned { .. } => (0.0, 0.0),
         };
         Prepared { rule, levels, constants }
     }
@@ -320,7 +331,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn find(&self, group: &Group) -> Found {
         if group.max_abs() == 0.0 {
             let zero = self.levels.value(self.levels.project(0.0)) == 0.0;
-            return Found::scale(if zero { 1.0 } else { f64::from(f32::MIN_POSITIVE) });
+            return Found::scale(if zero { 1.0 } else { NEXT_TO_NOTHING });
         }
         let mut found = self.apply(self.rule, group);
         if found.levels.is_none() && (found.scale as f32) < f32::MIN_POSITIVE {
@@ -378,14 +389,15 @@ impl<'a> Prepared<'a> {
     }
 }
 
+/// The scale of zeros on a grid without 0: 2^-100, far enough from 0 to be multiplied.
+const NEXT_TO_NOTHING: f64 = 1.0 / (1u128 << 100) as f64;
+
 /// The rule inside `PowerOfTwo` and `Learned`.
 pub(crate) fn innermost(rule: &ScaleRule) -> &ScaleRule {
-    match rule {
-        ScaleRule::PowerOfTwo { of: inner, .. } | ScaleRule::Learned { start: inner } => {
-            innermost(inner)
-        }
-        other => other,
+    if let ScaleRule::PowerOfTwo { of: inner, .. } | ScaleRule::Learned { start: inner } = rule {
+        return innermost(inner);
     }
+    rule
 }
 
 /// Scale and zero point (the code of 0) of a group on `count` equal steps.
@@ -409,10 +421,24 @@ pub(crate) fn affine(
         ScaleRule::Kl => observed(group, count),
         ScaleRule::Mse | ScaleRule::WeightedMse => return Ok(affine_mse(count, group)),
         ScaleRule::Learned { start } => return affine(start, count, group),
-        other => {
+        ScaleRule::MaxAbs
+        | ScaleRule::MeanAbs
+        | ScaleRule::Twn
+        | ScaleRule::TernaryOptimal
+        | ScaleRule::MaxFraction { .. }
+        | ScaleRule::Sawb
+        | ScaleRule::Aciq { .. }
+        | ScaleRule::Gauss
+        | ScaleRule::HalfGauss
+        | ScaleRule::LogRange
+        | ScaleRule::Lsq
+        | ScaleRule::PowerOfTwo { .. }
+        | ScaleRule::Basis { .. }
+        | ScaleRule::Cluster(_)
+        | ScaleRule::BucketMeans => {
             return Err(QuantError::Unsuited {
                 part: "scale rule",
-                found: other.name(),
+                found: rule.name(),
                 with: "an affine zero point",
                 expected: "min-max, percentile, mse, weighted-mse or kl",
             });
@@ -515,10 +541,10 @@ fn max_fraction(group: &Group, fraction: f64, values: TernaryValues) -> Found {
 
 /// The basis that a rule finds for a group.
 pub(crate) fn find_basis(rule: &ScaleRule, basis: crate::Basis, group: &Group) -> FoundBasis {
-    match innermost(rule) {
-        ScaleRule::Basis { start, rounds } => basis::fit(group, basis, *start, *rounds),
-        other => unreachable!("checked before: {}", other.name()),
-    }
+    let ScaleRule::Basis { start, rounds } = innermost(rule) else {
+        unreachable!("checked before: {}", rule.name())
+    };
+    basis::fit(group, basis, *start, *rounds)
 }
 
 #[cfg(test)]

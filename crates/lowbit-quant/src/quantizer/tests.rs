@@ -58,6 +58,8 @@ fn check(quantizer: &Quantizer, fitted: &CodedWeight, weight: &[f32]) {
     let again = fitted.round_to(&decoded).unwrap();
     assert_eq!(again.decode(), decoded, "{name}");
     assert_eq!(fitted.with_packed(&fitted.packed()).unwrap(), *fitted, "{name}");
+    let compressed = fitted.compressed().unwrap();
+    assert_eq!(fitted.with_compressed(&compressed).unwrap(), *fitted, "{name}");
     assert_eq!(fitted.packed().len() as u64, fitted.size().codes.div_ceil(8), "{name}");
     if let Some((integers, scales)) = fitted.integers() {
         let per_channel = weight.len() / scales.len();
@@ -207,6 +209,21 @@ fn channels_may_differ_in_width() {
     }
     assert!(quantizer.fit_with_channel_bits(&weight, &SHAPE, None, &[4; 5]).is_err());
     assert!(quantizer.fit_with_channel_bits(&weight, &SHAPE, None, &[4, 4, 0, 4, 4, 4]).is_err());
+}
+
+#[test]
+fn training_may_move_scales() {
+    let weight = normal(12, COUNT);
+    let fitted = Quantizer::preset("lsq-4").unwrap().fit(&weight, &SHAPE, None, 0).unwrap();
+    let half: Vec<f32> = fitted.scales().iter().map(|s| s / 2.0).collect();
+    let moved = fitted.with_scales(half.clone()).unwrap();
+    assert_eq!((moved.codes(), moved.scales()), (fitted.codes(), &half[..]));
+    let rounded = moved.round_to(&weight).unwrap();
+    let error = |coded: &CodedWeight| squared_error(&weight, &coded.decode());
+    assert!(error(&rounded) < error(&moved));
+    assert!(fitted.with_scales(vec![0.0]).is_err() && fitted.with_scales(vec![]).is_err());
+    assert!(Quantizer::preset("lsq-4").unwrap().scale.is_learned());
+    assert!(Quantizer::preset("lsq-5").is_err());
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! With scale s a weight w takes the level ℓ(w/s), which changes only at the breakpoints s = w/t, t a threshold of w's sign. While
 //! no weight changes level, the error Σh(w - sℓ)² = Σhw² - 2sA + s²B, A = Σhwℓ, B = Σhℓ², is least at s = A/B, where it is Σhw² - A²/B.
-//! So the optimum is the largest gain A²/B over all assignments that some s gives. Both A and B fall as s grows (levels shrink
-//! towards 0), hence no scale in [a, b] gains more than A(a)²/B(b):
+//! So the optimum is the largest gain 2sA - s²B, which is A²/B at an s that fits its own assignment. Both A and B fall as s grows (levels
+//! shrink towards 0), hence no scale s in [a, b] gains more than 2sA(a) - s²B(b), largest at A(a)/B(b) or at the end next to it:
 //!
 //! ```text
 //! intervals = [(smallest breakpoint, largest breakpoint)]
@@ -17,12 +17,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::ops::Range;
+use std::rc::Rc;
 
 use crate::Levels;
 use crate::sorted::Sorted;
 
 /// Breakpoints that are sorted rather than bisected.
-const LEAF: usize = 4096;
+const LEAF: usize = 1024;
 
 /// A and B of an assignment.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +54,25 @@ pub(crate) struct Optimum {
     pub(crate) gain: f64,
 }
 
-/// An interval of scales that no search has looked into, its ends' sums, and the most it can gain.
+/// A scale, how many weights lie below each threshold there, and the sums of that assignment.
+struct Cut {
+    scale: f64,
+    below: Vec<usize>,
+    sums: Sums,
+}
+
+impl Cut {
+    /// The weights that cross threshold k on the way to another cut.
+    fn crossing(&self, other: &Cut, k: usize) -> Range<usize> {
+        self.below[k].min(other.below[k])..self.below[k].max(other.below[k])
+    }
+}
+
+/// The scales between two cuts, into which no search has looked, and the most they can gain.
 struct Interval {
     bound: f64,
-    from: (f64, Sums),
-    to: (f64, Sums),
+    from: Rc<Cut>,
+    to: Rc<Cut>,
 }
 
 impl PartialEq for Interval {
@@ -75,7 +91,7 @@ impl PartialOrd for Interval {
 
 impl Ord for Interval {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.bound.total_cmp(&other.bound).then(other.from.0.total_cmp(&self.from.0))
+        self.bound.total_cmp(&other.bound).then(other.from.scale.total_cmp(&self.from.scale))
     }
 }
 
@@ -107,38 +123,52 @@ impl Search<'_> {
         } else {
             (bounds.0, bounds.1 * 1.01)
         };
-        let (from, to) = (self.evaluate(ends.0), self.evaluate(ends.1));
-        let mut open = BinaryHeap::from(vec![interval((ends.0, from), (ends.1, to))]);
+        let from = self.cut(ends.0, |_| 0..self.sorted.values.len());
+        let to = self.cut(ends.1, |_| 0..self.sorted.values.len());
+        self.remember(from.sums);
+        self.remember(to.sums);
+        let mut open = BinaryHeap::from(vec![interval(&Rc::new(from), &Rc::new(to))]);
         while let Some(next) = open.pop() {
             if next.bound <= self.best.gain * (1.0 + 1e-13) {
                 break;
             }
-            let middle = (next.from.0 * next.to.0).sqrt();
-            let splits = middle > next.from.0 && middle < next.to.0;
-            if !splits || self.breakpoints(next.from.0, next.to.0) <= LEAF {
-                self.walk(&next);
+            let (from, to) = (&next.from, &next.to);
+            let middle = (from.scale * to.scale).sqrt();
+            let splits = middle > from.scale && middle < to.scale;
+            let breakpoints: usize =
+                (0..self.thresholds.len()).map(|k| from.crossing(to, k).len()).sum();
+            if !splits || breakpoints <= LEAF {
+                self.walk(from, to);
             } else {
-                let sums = self.evaluate(middle);
-                open.push(interval(next.from, (middle, sums)));
-                open.push(interval((middle, sums), next.to));
+                let middle = Rc::new(self.cut(middle, |k| from.crossing(to, k)));
+                self.remember(middle.sums);
+                open.push(interval(from, &middle));
+                open.push(interval(&middle, to));
             }
         }
     }
 
-    /// A and B at scale s, remembered if they gain most.
-    fn evaluate(&mut self, s: f64) -> Sums {
+    /// The assignment at scale s; `within` says between which weights threshold k can be.
+    fn cut(&self, s: f64, within: impl Fn(usize) -> Range<usize>) -> Cut {
         let mut sums = Sums { a: 0.0, b: 0.0 };
+        let mut below = Vec::with_capacity(self.thresholds.len());
         let mut from = 0;
         for (k, level) in self.levels.iter().enumerate() {
-            let end = self.sorted.values.len();
-            let to = self.thresholds.get(k).map_or(end, |t| self.sorted.index(t * s));
+            let to = match self.thresholds.get(k) {
+                Some(t) => {
+                    let range = within(k);
+                    let values = &self.sorted.values[range.clone()];
+                    below.push(range.start + values.partition_point(|&w| w < t * s));
+                    below[k]
+                }
+                None => self.sorted.values.len(),
+            };
             let [h, hw] = self.sorted.sums(from, to);
             sums.a += level * hw;
             sums.b += level * level * h;
             from = to;
         }
-        self.remember(sums);
-        sums
+        Cut { scale: s, below, sums }
     }
 
     fn remember(&mut self, sums: Sums) {
@@ -147,24 +177,14 @@ impl Search<'_> {
         }
     }
 
-    /// The weights that cross threshold t as s goes from `from` to `to`.
-    fn crossing(&self, t: f64, from: f64, to: f64) -> std::ops::Range<usize> {
-        let (a, b) = (self.sorted.index(t * from), self.sorted.index(t * to));
-        a.min(b)..a.max(b)
-    }
-
-    fn breakpoints(&self, from: f64, to: f64) -> usize {
-        self.thresholds.iter().map(|&t| self.crossing(t, from, to).len()).sum()
-    }
-
-    fn walk(&mut self, interval: &Interval) {
+    fn walk(&mut self, from: &Cut, to: &Cut) {
         let mut events = vec![];
         for (k, &t) in self.thresholds.iter().enumerate().filter(|(_, t)| **t != 0.0) {
-            let crossing = self.crossing(t, interval.from.0, interval.to.0);
+            let crossing = from.crossing(to, k);
             events.extend(crossing.map(|i| (self.sorted.values[i] / t, i, k)));
         }
-        events.sort_by(|x, y| x.0.total_cmp(&y.0));
-        let mut sums = interval.from.1;
+        events.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then((x.1, x.2).cmp(&(y.1, y.2))));
+        let mut sums = from.sums;
         for (_, i, k) in events {
             let (h, w) = (self.sorted.importance[i], self.sorted.values[i]);
             // Towards zero: down from level k + 1 above it, up from level k below it.
@@ -177,13 +197,8 @@ impl Search<'_> {
     }
 }
 
-fn interval(from: (f64, Sums), to: (f64, Sums)) -> Interval {
-    let bound = if from.1.a <= 0.0 {
-        0.0
-    } else if to.1.b <= 0.0 {
-        f64::INFINITY
-    } else {
-        from.1.a * from.1.a / to.1.b
-    };
-    Interval { bound, from, to }
+fn interval(from: &Rc<Cut>, to: &Rc<Cut>) -> Interval {
+    let (a, b) = (from.sums.a.max(0.0), to.sums.b);
+    let s = (a / b).min(to.scale).max(from.scale);
+    Interval { bound: 2.0 * s * a - s * s * b, from: Rc::clone(from), to: Rc::clone(to) }
 }
