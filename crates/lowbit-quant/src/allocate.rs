@@ -3,11 +3,12 @@
 use crate::QuantError;
 use crate::error::{bits_within, finite, length, setting};
 
-/// A bit width for each channel that minimizes the expected rounding error Σ α_i²/(3·4^(M_i)) for the clips α_i, with Σ M_i = n·M and
-/// every M_i in `least..=most`: M_i ≈ M + log2(α_i / geometric mean of α) (ACIQ, Banner et al. 2019, arXiv:1810.05723, section 5).
+/// A bit width for each channel that minimizes the expected rounding error Σ α_i²/(3·4^(M_i)) for the clips α_i, with Σ
+/// M_i = n·M and every M_i in `least..=most`: M_i ≈ M + log2(α_i / geometric mean of α) (ACIQ, Banner et al. 2019,
+/// arXiv:1810.05723).
 ///
-/// Bits are given one by one to the channel of the largest error left, the first of equals: since each further bit saves less, that is
-/// the optimum. Differs from the paper, which keeps the number of levels, and so finds α^(2/3).
+/// Bits are given one by one to the channel of the largest error left, the first of equals: since each further bit
+/// saves less, that is the optimum. Differs from the paper, which keeps the number of levels, and so finds α^(2/3).
 ///
 /// # Errors
 /// `Length` without clips, `NotFinite`, `Setting` for a negative clip, `Bits` unless least ≤ M ≤ most ≤ 16.

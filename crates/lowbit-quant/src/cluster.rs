@@ -1,7 +1,7 @@
 //! Clustering: finds the entries of a codebook and which weight takes which.
 //!
-//! Scalars are sorted once, so that a round of k-means costs O(k log n) by prefix sums. Vectors are runs of neighbouring weights. Equal
-//! seeds give equal clusters. Knows neither shapes nor scales.
+//! Scalars are sorted once, so that a round of k-means costs O(k log n) by prefix sums. Vectors are runs of
+//! neighbouring weights. Equal seeds give equal clusters. Knows neither shapes nor scales.
 
 mod ecsq;
 mod kmeans;
@@ -24,8 +24,8 @@ use crate::{Levels, QuantError};
 pub struct Clustering {
     /// The algorithm.
     pub method: ClusterMethod,
-    /// Part of the weights, those of least magnitude, that become 0 before clustering; 0 keeps all, below 1 (Han et al. 2016,
-    /// arXiv:1510.00149). Where it is above 0, one entry is 0. Scalars only.
+    /// Part of the weights, those of least magnitude, that become 0 before clustering; 0 keeps all, below 1 (Han et al.
+    /// 2016, arXiv:1510.00149). Where it is above 0, one entry is 0. Scalars only.
     pub prune: f64,
 }
 
@@ -33,19 +33,20 @@ pub struct Clustering {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "method")]
 pub enum ClusterMethod {
-    /// Lloyd's k-means; with importance Hessian-weighted (Choi et al. 2017, arXiv:1612.01543, section 3.3): c_j = Σhw/Σh. The error never
-    /// rises from round to round.
+    /// Lloyd's k-means; with importance Hessian-weighted (Choi et al. 2017, arXiv:1612.01543): c_j = Σhw/Σh. The error
+    /// never rises from round to round.
     KMeans {
         /// Where the centers start.
         start: ClusterStart,
         /// Rounds at most; it ends when nothing changes.
         rounds: usize,
     },
-    /// The clusters of least squared error, by dynamic programming: [`optimal_clusters`]. Exact up to 16384 distinct values; beyond, the
-    /// values are first merged into that many runs of equal count, and rounds of k-means follow. Scalars only.
+    /// The clusters of least squared error, by dynamic programming: [`optimal_clusters`]. Exact up to 16384 distinct
+    /// values; beyond, the values are first merged into that many runs of equal count, and rounds of k-means follow.
+    /// Scalars only.
     Optimal,
-    /// Entropy-constrained scalar quantization (Choi et al. 2017, arXiv:1612.01543, section 4.2): assignments minimize h(w - c_j)² -
-    /// λ·E[hw²]·log2 p_j, so that λ has no unit. Scalars only.
+    /// Entropy-constrained scalar quantization (Choi et al. 2017, arXiv:1612.01543): assignments minimize h(w - c_j)² -
+    /// λ·`E[hw²]`·log2 p_j, so that λ has no unit. Scalars only.
     Entropy {
         /// λ, at least 0: the part of the mean energy that a bit may cost.
         lambda: f64,

@@ -222,8 +222,8 @@ impl CodedWeight {
         (0..self.elements()).map(value).collect()
     }
 
-    /// The codes of the levels at or below `value` and above it, for an element: beyond the ends twice the outermost. Where a code is not a
-    /// number's rank (vectors, hashed weights), twice the element's own.
+    /// The codes of the levels at or below `value` and above it, for an element: beyond the ends twice the outermost.
+    /// Where a code is not a number's rank (vectors, hashed weights), twice the element's own.
     #[must_use]
     pub fn neighbours(&self, element: usize, value: f32) -> (u16, u16) {
         match self.table_of(element).levels() {
@@ -284,8 +284,8 @@ impl CodedWeight {
         level * self.scales[self.group_of(element)]
     }
 
-    /// An int8 for each element and a scale for each channel (or one), where scales are per tensor or channel and every level is an
-    /// integer -128..=127 times a unit: integer · scale is exactly what [`CodedWeight::decode`] gives.
+    /// An int8 for each element and a scale for each channel (or one), where scales are per tensor or channel and every
+    /// level is an integer -128..=127 times a unit: integer · scale is exactly what [`CodedWeight::decode`] gives.
     #[must_use]
     pub fn integers(&self) -> Option<(Vec<i8>, Vec<f32>)> {
         match self.groups.granularity() {
@@ -304,7 +304,8 @@ impl CodedWeight {
         Some(((0..self.elements()).map(integer).collect(), scales.collect()))
     }
 
-    /// The integer levels by code, where all groups share one table of integers; of vectors all numbers, one vector after the other.
+    /// The integer levels by code, where all groups share one table of integers; of vectors all numbers, one vector
+    /// after the other.
     #[must_use]
     pub fn integer_table(&self) -> Option<Vec<i8>> {
         let [only] = &self.tables[..] else { return None };
@@ -363,8 +364,8 @@ impl CodedWeight {
         matches!(self.tables[0], Table::Hashed { .. })
     }
 
-    /// The same codes and tables with other scales, one for each group: how training moves the scale of a [`crate::ScaleRule::Learned`]. New codes for them are
-    /// [`CodedWeight::round_to`]'s.
+    /// The same codes and tables with other scales, one for each group: how training moves the scale of a
+    /// [`crate::ScaleRule::Learned`]. New codes for them are [`CodedWeight::round_to`]'s.
     ///
     /// # Errors
     /// `Length` when there is not a scale for each group, `NotFinite`, `Setting` unless all are above 0.

@@ -1,7 +1,8 @@
-//! Entropy coding of codes: real bytes for pipelines that prune and cluster (Deep Compression, entropy-constrained quantization).
+//! Entropy coding of codes: real bytes for pipelines that prune and cluster (Deep Compression, entropy-constrained
+//! quantization).
 //!
-//! An asymmetric numeral system (`constriction`) codes each symbol with -log2 of its frequency, which is stored with it. Two streams are
-//! tried and the shorter one kept:
+//! An asymmetric numeral system (`constriction`) codes each symbol with -log2 of its frequency, which is stored with
+//! it. Two streams are tried and the shorter one kept:
 //!
 //! ```text
 //! dense   the codes
@@ -32,7 +33,8 @@ const ALPHABET_MAX: usize = 32768;
 
 type Model = ContiguousCategoricalEntropyModel<u32, Vec<u32>, PRECISION>;
 
-/// A run is cut at this length, so that its alphabet stays small: what is longer continues in a run that ends with the frequent code.
+/// A run is cut at this length, so that its alphabet stays small: what is longer continues in a run that ends with the
+/// frequent code.
 const RUN_MAX: usize = 255;
 
 /// Compresses codes; [`decode_codes`] gives them back.
@@ -111,8 +113,8 @@ fn corrupt<T>(found: String, expected: &'static str) -> Result<T, QuantError> {
     Err(QuantError::Corrupt { found, expected })
 }
 
-/// The most frequent code, the others with the number of it before each. A run that is cut, or that the codes end with, is followed by
-/// the frequent code itself.
+/// The most frequent code, the others with the number of it before each. A run that is cut, or that the codes end with,
+/// is followed by the frequent code itself.
 fn split_runs(codes: &[u16]) -> (u16, (Vec<u16>, Vec<u16>)) {
     let counts = count(codes);
     let most = (0..counts.len()).max_by_key(|&code| (counts[code], usize::MAX - code));
@@ -148,8 +150,8 @@ fn join_runs(
     Ok(codes)
 }
 
-/// Frequencies of 65536 in all, at least 1 for what occurs, the rest shared by the counts: the remainders go to the largest counts, which
-/// suffer least.
+/// Frequencies of 65536 in all, at least 1 for what occurs, the rest shared by the counts: the remainders go to the
+/// largest counts, which suffer least.
 fn frequencies(counts: &[u64]) -> Vec<u32> {
     let total: u64 = counts.iter().sum();
     let used = counts.iter().filter(|&&n| n > 0).count() as u64;

@@ -1,7 +1,7 @@
 //! Gradient rules: what training takes for the derivative of a quantizer, which has none where it matters.
 //!
-//! The forward pass is always x̂ = Q(u); a rule gives dL/du from dL/dx̂. Formulas are written for one number u; 1[·] is 1 where the
-//! condition holds, 0 elsewhere.
+//! The forward pass is always x̂ = Q(u); a rule gives dL/du from dL/dx̂. Formulas are written for one number u; 1[·] is
+//! 1 where the condition holds, 0 elsewhere.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,35 +14,35 @@ pub enum GradientRule {
     /// g·1[low ≤ u ≤ high]: BNN (Courbariaux et al. 2016, arXiv:1602.02830) with low, high = -1, 1; LSQ.
     #[default]
     ClipSte,
-    /// g·1[low < u ≤ high]: the clipped ReLU of HWGQ (Cai et al. 2017, arXiv:1702.00953, eq. 11), low being 0.
+    /// g·1[low < u ≤ high]: the clipped ReLU of HWGQ (Cai et al. 2017, arXiv:1702.00953), low being 0.
     ReluClip,
-    /// g·1[low < u ≤ high], and g/(u - τ) with τ = high - 1 where u > high (HWGQ, eq. 12).
+    /// g·1[low < u ≤ high], and g/(u - τ) with τ = high - 1 where u > high (HWGQ).
     LogTail,
-    /// g·(2 - 2|u|)·1[|u| < 1] (Bi-Real Net, Liu et al. 2018, arXiv:1808.00278, eq. 7).
+    /// g·(2 - 2|u|)·1[|u| < 1] (Bi-Real Net, Liu et al. 2018, arXiv:1808.00278).
     ApproxSign,
-    /// g·β(2 - βu·tanh(βu/2)) / (1 + cosh βu), the derivative of SS(u) = 2σ(βu)(1 + βu(1 - σ(βu))) - 1 (BNN+, Darabi et al. 2019,
-    /// arXiv:1812.11800, eq. 4).
+    /// g·β(2 - βu·tanh(βu/2)) / (1 + cosh βu), the derivative of SS(u) = 2σ(βu)(1 + βu(1 - σ(βu))) - 1 (BNN+, Darabi et
+    /// al. 2019, arXiv:1812.11800).
     SwishSign {
         /// β: 5 in the paper.
         beta: f32,
     },
-    /// g·k·t·(1 - tanh²(tu)), k = max(1/t, 1) (IR-Net, Qin et al. 2020, arXiv:1909.10788, eqs. 11 to 13).
+    /// g·k·t·(1 - tanh²(tu)), k = max(1/t, 1) (IR-Net, Qin et al. 2020, arXiv:1909.10788).
     TanhEde {
         /// t, which training raises from 0.1 to 10.
         t: f32,
     },
-    /// g·(1 + δ·sign(g)·(u - x̂))·1[low ≤ u ≤ high] (EWGS, Lee et al. 2021, arXiv:2104.00903, eq. 5).
+    /// g·(1 + δ·sign(g)·(u - x̂))·1[low ≤ u ≤ high] (EWGS, Lee et al. 2021, arXiv:2104.00903).
     Ewgs {
         /// δ: 0.001 serves.
         delta: f32,
     },
-    /// g·(Δ/2)·s·k·(1 - tanh²(k(u - m)))·1[low ≤ u ≤ high], m the middle of u's cell of width Δ from low on, s = 1/(1 - α), k = ln(2/α -
-    /// 1)/Δ (DSQ, Gong et al. 2019, arXiv:1908.05033, eqs. 4 to 9).
+    /// g·(Δ/2)·s·k·(1 - tanh²(k(u - m)))·1[low ≤ u ≤ high], m the middle of u's cell of width Δ from low on, s = 1/(1 -
+    /// α), k = ln(2/α - 1)/Δ (DSQ, Gong et al. 2019, arXiv:1908.05033).
     Dsq {
         /// α, above 0 below 1; smaller is harder.
         alpha: f32,
     },
-    /// g·|x̂| where x̂ ≠ 0, else g: the latent weights of TTQ (Zhu et al. 2017, arXiv:1612.01064, eq. 8).
+    /// g·|x̂| where x̂ ≠ 0, else g: the latent weights of TTQ (Zhu et al. 2017, arXiv:1612.01064).
     ScaleWeighted,
 }
 

@@ -15,8 +15,8 @@ pub enum Granularity {
     Tensor,
     /// Those of an output channel.
     Channel,
-    /// `size` neighbours along the flattened inputs of an output channel; its last group may be smaller (FGQ, Mellempudi et al. 2017,
-    /// arXiv:1705.01462).
+    /// `size` neighbours along the flattened inputs of an output channel; its last group may be smaller (FGQ,
+    /// Mellempudi et al. 2017, arXiv:1705.01462).
     Group {
         /// Weights in a group, at least 1.
         size: usize,

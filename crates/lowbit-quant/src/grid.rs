@@ -1,9 +1,9 @@
 //! Grids: the finite sets of levels a value may take, in units of a scale that the grid does not know.
 //!
-//! A grid is plain data. Where its levels are fixed it names them ([`Grid::levels`]); where they are found from the weights
-//! (basis, codebook, hashed) the quantizer finds them, a table for each group. Every scalar grid reduces to sorted levels and
-//! thresholds ([`Levels`]), and a code is a level's rank. Levels are integers wherever the family allows, so that weights
-//! decode to integer multiples of one unit.
+//! A grid is plain data. Where its levels are fixed it names them ([`Grid::levels`]); where they are found from the
+//! weights (basis, codebook, hashed) the quantizer finds them, a table for each group. Every scalar grid reduces to
+//! sorted levels and thresholds ([`Levels`]), and a code is a level's rank. Levels are integers wherever the family
+//! allows, so that weights decode to integer multiples of one unit.
 
 mod additive;
 mod basis;
@@ -121,8 +121,8 @@ impl Grid {
         })
     }
 
-    /// The bit pattern that hardware of the family knows a code by: two's complement of signed integers, the format's own bits
-    /// of a minifloat; elsewhere the code itself. [`Grid::code_of`] turns it back.
+    /// The bit pattern that hardware of the family knows a code by: two's complement of signed integers, the format's
+    /// own bits of a minifloat; elsewhere the code itself. [`Grid::code_of`] turns it back.
     ///
     /// # Errors
     /// As [`Grid::levels`]; `Code` when there is no such code.

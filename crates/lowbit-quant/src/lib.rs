@@ -1,7 +1,7 @@
 //! Quantizer mathematics that knows no graph: parameters, streaming statistics, and the rules that turn one into the other.
 //!
-//! Activations are described by [`Statistics`] and get a [`QParams`]. Weights are given to a [`Quantizer`], plain data that says grid,
-//! granularity, scale rule, zero point, rounding and gradient rule, and become a [`CodedWeight`].
+//! Activations are described by [`Statistics`] and get a [`QParams`]. Weights are given to a [`Quantizer`], plain data
+//! that says grid, granularity, scale rule, zero point, rounding and gradient rule, and become a [`CodedWeight`].
 
 mod allocate;
 mod cluster;

@@ -1,7 +1,7 @@
 //! The quantizer: what to do, as plain data, and [`Quantizer::fit`], which does it to a weight.
 //!
-//! A quantizer is grid × granularity × scale rule × zero point × rounding × gradient rule. Fitting finds scales, tables and codes: a
-//! [`CodedWeight`]. It knows slices and shapes, no graph.
+//! A quantizer is grid × granularity × scale rule × zero point × rounding × gradient rule. Fitting finds scales, tables
+//! and codes: a [`CodedWeight`]. It knows slices and shapes, no graph.
 
 use lowbit_tensor::Rng;
 use serde::{Deserialize, Serialize};
@@ -48,8 +48,8 @@ pub enum ZeroPoint {
 pub enum Rounding {
     /// The nearer one; the grid says which on a tie.
     Nearest,
-    /// Either, with a probability that falls with its distance, so that the expectation is the weight (Gupta et al. 2015,
-    /// arXiv:1502.02551, section 3).
+    /// Either, with a probability that falls with its distance, so that the expectation is the weight (Gupta et al.
+    /// 2015, arXiv:1502.02551).
     Stochastic,
 }
 
@@ -62,12 +62,12 @@ struct GroupFit {
 }
 
 impl Quantizer {
-    /// Codes and parameters of a weight of that shape, output channels first. `importance` is one number of at least 0 for each weight.
-    /// Equal seeds give equal codes.
+    /// Codes and parameters of a weight of that shape, output channels first. `importance` is one number of at least 0
+    /// for each weight. Equal seeds give equal codes.
     ///
     /// # Errors
-    /// `NotFinite`, `Length` or `NoSamples` for such weights or importance; `Unsuited`, `Bits` or `Setting` where the quantizer's parts do
-    /// not fit together.
+    /// `NotFinite`, `Length` or `NoSamples` for such weights or importance; `Unsuited`, `Bits` or `Setting` where the
+    /// quantizer's parts do not fit together.
     pub fn fit(
         &self,
         weight: &[f32],
@@ -93,7 +93,8 @@ impl Quantizer {
         Ok(self.assemble(shape, (groups, fits), shared))
     }
 
-    /// As [`Quantizer::fit`] with nearest rounding, each channel with its own bit width; for uniform grids with a scale per channel.
+    /// As [`Quantizer::fit`] with nearest rounding, each channel with its own bit width; for uniform grids with a scale
+    /// per channel.
     ///
     /// # Errors
     /// As [`Quantizer::fit`]; `Unsuited` for other grids and granularities, `Length` when there is not one width a channel.
@@ -156,8 +157,8 @@ impl Quantizer {
         channels.iter().map(fit).collect()
     }
 
-    /// One codebook for several weights: fitted to all of them, each then coded with it. The table is counted in each one's size;
-    /// [`crate::shared_size`] counts it once.
+    /// One codebook for several weights: fitted to all of them, each then coded with it. The table is counted in each
+    /// one's size; [`crate::shared_size`] counts it once.
     ///
     /// # Errors
     /// As [`Quantizer::fit`]; `Unsuited` unless the grid is a codebook of numbers for a whole tensor.
@@ -329,7 +330,8 @@ impl Quantizer {
         matches!(innermost(&self.scale), ScaleRule::MaxFraction { values: v, .. } if *v == values)
     }
 
-    /// Bits that a table takes in a file: nothing for the grid's own levels, a zero point for shifted ones, a byte for a channel's width.
+    /// Bits that a table takes in a file: nothing for the grid's own levels, a zero point for shifted ones, a byte for
+    /// a channel's width.
     fn table_bits(&self, table: &Table) -> u64 {
         let entries = table.numbers() as u64;
         match &self.grid {

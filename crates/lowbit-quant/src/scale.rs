@@ -1,7 +1,8 @@
 //! Scale rules: how the scale of a group of weights is found, in closed form or by an exact search.
 //!
-//! For a grid with levels ℓ, top the largest, a weight is s·ℓ. Importance h, where the caller has it, weights the squared error in
-//! every rule that minimizes one, and the means of the rules that take one. Knows nothing of shapes: a group is a slice.
+//! For a grid with levels ℓ, top the largest, a weight is s·ℓ. Importance h, where the caller has it, weights the
+//! squared error in every rule that minimizes one, and the means of the rules that take one. Knows nothing of shapes: a
+//! group is a slice.
 
 mod basis;
 mod density;
@@ -32,13 +33,15 @@ pub enum ScaleRule {
         /// Percent of the weights kept, above 0 up to 100.
         percent: f64,
     },
-    /// s of least Σh(w - s·ℓ)², exact (`scale/mse.rs` says how, and at what cost); with an affine zero point over all zero points too.
+    /// s of least Σh(w - s·ℓ)², exact (`scale/mse.rs` says how, and at what cost); with an affine zero point over all
+    /// zero points too.
     Mse,
     /// As `Mse`, refusing weights without importance: Hessian- or Fisher-weighted (Choi et al. 2017, arXiv:1612.01543).
     WeightedMse,
     /// The clip of least Kullback-Leibler divergence, on a histogram: [`RangeRule::Kl`].
     Kl,
-    /// s = Σh|w| / Σh: BWN and XNOR-Net (Rastegari et al. 2016, arXiv:1603.05279, eq. 6), with h LAB (Hou et al. 2017, arXiv:1611.01600).
+    /// s = Σh|w| / Σh: BWN and XNOR-Net (Rastegari et al. 2016, arXiv:1603.05279), with h LAB (Hou et al. 2017,
+    /// arXiv:1611.01600).
     MeanAbs,
     /// Nonzero where |w| > 0.7·E|w|; s the mean of those (Li et al. 2016, arXiv:1605.04711).
     Twn,
@@ -51,22 +54,22 @@ pub enum ScaleRule {
         /// One value (SYQ), or one for each sign: the start of TTQ's W_p and W_n (Zhu et al. 2017, arXiv:1612.01064).
         values: TernaryValues,
     },
-    /// s·top = c1·√E[w²] - c2·E|w| (Choi et al. 2018, arXiv:1807.06964); c1, c2 are regressed for the grid at hand.
+    /// s·top = c1·`√E[w²]` - c2·E|w| (Choi et al. 2018, arXiv:1807.06964); c1, c2 are regressed for the grid at hand.
     Sawb,
-    /// s·top = the clip of least expected error for that density (Banner et al. 2019, arXiv:1810.05723). The density's width is
-    /// measured: b = E|w - E w|, σ the standard deviation.
+    /// s·top = the clip of least expected error for that density (Banner et al. 2019, arXiv:1810.05723). The density's
+    /// width is measured: b = E|w - E w|, σ the standard deviation.
     Aciq {
         /// The density.
         density: Density,
     },
-    /// σ times the step of least squared error for a Gaussian, σ = √E[w²].
+    /// σ times the step of least squared error for a Gaussian, σ = `√E[w²]`.
     Gauss,
-    /// σ times HWGQ's step for the positive half of a Gaussian (Cai et al. 2017, arXiv:1702.00953), σ = √E[x² : x > 0]. Differs from
-    /// the paper: values up to half the first level become 0, not only those up to 0.
+    /// σ times HWGQ's step for the positive half of a Gaussian (Cai et al. 2017, arXiv:1702.00953), σ = `√E[x² : x > 0]`.
+    /// Differs from the paper: values up to half the first level become 0, not only those up to 0.
     HalfGauss,
-    /// The largest level is 2^⌊log2(4·max|w|/3)⌋ (INQ, Zhou et al. 2017, arXiv:1702.03044, eq. 2).
+    /// The largest level is 2^⌊log2(4·max|w|/3)⌋ (INQ, Zhou et al. 2017, arXiv:1702.03044).
     LogRange,
-    /// s = 2·E|w| / √top: where LSQ starts (Esser et al. 2020, arXiv:1902.08153, section 2.1).
+    /// s = 2·E|w| / √top: where LSQ starts (Esser et al. 2020, arXiv:1902.08153).
     Lsq,
     /// Another rule's scale, made a power of two.
     PowerOfTwo {
@@ -107,7 +110,7 @@ pub enum TernaryValues {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exponent {
-    /// 2^round(log2 s): IR-Net (Qin et al. 2020, arXiv:1909.10788, eq. 9).
+    /// 2^round(log2 s): IR-Net (Qin et al. 2020, arXiv:1909.10788).
     Nearest,
     /// 2^⌈log2 s⌉, which never clips more: TQT (Jain et al. 2020, arXiv:1903.08066).
     Up,
@@ -326,8 +329,8 @@ impl<'a> Prepared<'a> {
         self.levels
     }
 
-    /// The scale of a group. A group of zeros gets 1, or next to nothing where 0 is no level. Where a rule's answer is 0 (a percentile of
-    /// mostly zeros) nothing is clipped instead.
+    /// The scale of a group. A group of zeros gets 1, or next to nothing where 0 is no level. Where a rule's answer is
+    /// 0 (a percentile of mostly zeros) nothing is clipped instead.
     pub(crate) fn find(&self, group: &Group) -> Found {
         if group.max_abs() == 0.0 {
             let zero = self.levels.value(self.levels.project(0.0)) == 0.0;

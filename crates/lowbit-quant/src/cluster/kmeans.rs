@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::scale::Group;
 use crate::sorted::Sorted;
 
-/// Where centers start (Han et al. 2016, arXiv:1510.00149, section 3.2, compares the first two with a random choice).
+/// Where centers start (Han et al. 2016, arXiv:1510.00149, compares the first two with a random choice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClusterStart {
@@ -14,8 +14,8 @@ pub enum ClusterStart {
     Linear,
     /// At evenly spaced ranks.
     Density,
-    /// Values drawn with a probability that grows with the squared distance to the centers there are (Arthur and Vassilvitskii 2007,
-    /// "k-means++").
+    /// Values drawn with a probability that grows with the squared distance to the centers there are (Arthur and
+    /// Vassilvitskii 2007, "k-means++").
     PlusPlus,
 }
 

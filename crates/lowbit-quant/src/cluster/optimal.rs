@@ -1,5 +1,5 @@
-//! The clusters of numbers that have the least squared error (Wang and Song 2011, "Ckmeans.1d.dp"; divide and conquer after Grønlund et
-//! al. 2017, arXiv:1701.07204).
+//! The clusters of numbers that have the least squared error (Wang and Song 2011, "Ckmeans.1d.dp"; divide and conquer
+//! after Grønlund et al. 2017, arXiv:1701.07204).
 //!
 //! Optimal clusters of sorted numbers are runs. With D_j(i) the least error of the first i numbers in j runs,
 //!
@@ -7,8 +7,8 @@
 //! D_j(i) = min over m ≤ i of D_(j-1)(m) + cost(m, i),      cost by prefix sums
 //! ```
 //!
-//! and the best m never falls as i grows: the middle i is solved first and halves the candidates of both sides. O(k n log n) time and
-//! 4·k·n bytes.
+//! and the best m never falls as i grows: the middle i is solved first and halves the candidates of both sides.
+//! O(k n log n) time and 4·k·n bytes.
 
 use super::kmeans;
 use crate::scale::Group;

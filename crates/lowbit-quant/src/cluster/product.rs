@@ -1,8 +1,8 @@
 //! k-means of vectors: product quantization.
 //!
-//! With an importance for each number the error is Σ_n Σ_d h_nd (w_nd - c_d)². Given the second moment of each input as importance it is the
-//! expected squared error of the layer's output, inputs taken as uncorrelated (And the Bit Goes Down, Stock et al. 2020,
-//! arXiv:1907.05686, eq. 3, with the diagonal of x̃x̃ᵀ).
+//! With an importance for each number the error is Σ_n Σ_d h_nd (w_nd - c_d)². Given the second moment of each input as
+//! importance it is the expected squared error of the layer's output, inputs taken as uncorrelated (And the Bit Goes
+//! Down, Stock et al. 2020, arXiv:1907.05686, with the diagonal of x̃x̃ᵀ).
 
 use lowbit_tensor::Rng;
 

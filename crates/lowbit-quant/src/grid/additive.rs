@@ -6,11 +6,12 @@ use super::Levels;
 use crate::QuantError;
 use crate::error::{bits_within, setting};
 
-/// APoT (Li et al. 2020, arXiv:1909.13144, eq. 5): levels ±Σ p_i with p_i ∈ {0, 2^-i, 2^-(i+n), ..., 2^-(i+(2^k-2)n)}, here
+/// APoT (Li et al. 2020, arXiv:1909.13144): levels ±Σ p_i with p_i ∈ {0, 2^-i, 2^-(i+n), ..., 2^-(i+(2^k-2)n)}, here
 /// multiplied by the power of two that makes them integers.
 ///
-/// With b - 1 magnitude bits there are n = ⌊(b-1)/k⌋ terms of k bits. Where bits are left over they form one more term, which
-/// takes its exponents first in the last rounds of dealing them out, as in the authors' code (b = 4: {0, 8, 4, 1} + {0, 2}).
+/// With b - 1 magnitude bits there are n = ⌊(b-1)/k⌋ terms of k bits. Where bits are left over they form one more term,
+/// which takes its exponents first in the last rounds of dealing them out, as in the authors' code: sums of
+/// {0, 8, 4, 1} and {0, 2} for b = 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdditivePowerOfTwo {
     /// Bits b with sign, 2..=9. Up to 6 fit i8 where k is 2.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::QuantError;
 use crate::error::setting;
 
-/// A table: k-means (Deep Compression, Han et al. 2016, arXiv:1510.00149) or, with vectors, product quantization (Gong et al.
-/// 2014, arXiv:1412.6115): the vectors are runs of `dimension` neighbouring weights, in element order.
+/// A table: k-means (Deep Compression, Han et al. 2016, arXiv:1510.00149) or, with vectors, product quantization (Gong
+/// et al. 2014, arXiv:1412.6115): the vectors are runs of `dimension` neighbouring weights, in element order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codebook {
     /// Number of entries, 1..=65536; fewer where there are fewer distinct values.

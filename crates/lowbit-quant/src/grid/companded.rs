@@ -6,9 +6,9 @@ use super::Levels;
 use crate::QuantError;
 use crate::error::{bits_within, setting};
 
-/// Levels sign(k) · f(|k| / q), k in -q..=q with q = 2^(b-1) - 1: the largest is 1. A value takes the nearest level, the one of smaller
-/// magnitude on a tie. Differs from a classical compander, which rounds f⁻¹(x): its thresholds lie nearer to zero and cost more
-/// squared error for the same levels.
+/// Levels sign(k) · f(|k| / q), k in -q..=q with q = 2^(b-1) - 1: the largest is 1. A value takes the nearest level,
+/// the one of smaller magnitude on a tie. Differs from a classical compander, which rounds f⁻¹(x): its thresholds lie
+/// nearer to zero and cost more squared error for the same levels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Companded {
     /// Bit width b, 2..=12.
@@ -21,7 +21,7 @@ pub struct Companded {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "curve")]
 pub enum Companding {
-    /// f(y) = y^p, the inverse of the power in QIL's transformer (Jung et al. 2019, arXiv:1808.05779, eq. 3, p = 1/γ).
+    /// f(y) = y^p, the inverse of the power in QIL's transformer (Jung et al. 2019, arXiv:1808.05779, p = 1/γ).
     Power {
         /// p, 1..=8; 1 is uniform.
         exponent: f64,

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::QuantError;
 use crate::error::setting;
 
-/// HashedNets (Chen et al. 2015, arXiv:1504.04788): w_e = ξ(e) · v[h(e)] with hashes ξ ∈ {-1, 1} and h of the element's number e, so
-/// that no code is stored. As in the paper, with e in place of (i, j) and `splitmix64` as the hash.
+/// HashedNets (Chen et al. 2015, arXiv:1504.04788): w_e = ξ(e) · v[h(e)] with hashes ξ ∈ {-1, 1} and h of the element's
+/// number e, so that no code is stored. As in the paper, with e in place of (i, j) and `splitmix64` as the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashed {
     /// Number of shared values, 1..=32768.

@@ -131,7 +131,8 @@ impl Levels {
         (above.saturating_sub(1) as u16, above.min(self.len() - 1) as u16)
     }
 
-    /// Every level as a multiple of one unit, 2^-7 to 1, where all fit i8: the multiples by code, and the largest such unit.
+    /// Every level as a multiple of one unit, 2^-7 to 1, where all fit i8: the multiples by code, and the largest such
+    /// unit.
     #[must_use]
     pub fn integers(&self) -> Option<(Vec<i8>, f32)> {
         if self.len() > 256 {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Levels;
 
-/// A format of the Open Compute Project (OFP8 1.0 of 2023, Microscaling MX 1.0 of 2023). Values round to nearest, ties to the even
-/// bit pattern, and saturate; NaN and infinities are not levels; -0 is 0.
+/// A format of the Open Compute Project (OFP8 1.0 of 2023, Microscaling MX 1.0 of 2023). Values round to nearest, ties
+/// to the even bit pattern, and saturate; NaN and infinities are not levels; -0 is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Minifloat {

@@ -16,14 +16,14 @@ pub struct PowerOfTwo {
     pub midpoint: Midpoint,
 }
 
-/// Where the threshold between 2^e and 2^(e+1) is. That between 0 and the smallest power is at half of it; ties take the smaller
-/// magnitude.
+/// Where the threshold between 2^e and 2^(e+1) is. That between 0 and the smallest power is at half of it; ties take
+/// the smaller magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Midpoint {
-    /// 1.5 · 2^e: the nearest level (INQ, eq. 4).
+    /// 1.5 · 2^e: the nearest level (INQ).
     Arithmetic,
-    /// √2 · 2^e: round(log2 |x|) (LogNet, eq. 4).
+    /// √2 · 2^e: round(log2 |x|) (LogNet).
     Geometric,
 }
 

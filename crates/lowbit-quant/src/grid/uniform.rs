@@ -25,8 +25,8 @@ pub enum UniformCodes {
     Unsigned,
     /// -(2^(b-1) - 1)..=2^(b-1) - 1, b at least 2: symmetric, one code unused; ties to even.
     Narrow,
-    /// The odd numbers -(2^b - 1), ..., -1, 1, ..., 2^b - 1: symmetric without 0, the levels of DoReFa's weights (Zhou et al.
-    /// 2016, arXiv:1606.06160, eq. 9) and of SAWB. Ties to the smaller magnitude, 0 to 1.
+    /// The odd numbers -(2^b - 1), ..., -1, 1, ..., 2^b - 1: symmetric without 0, the levels of DoReFa's weights (Zhou
+    /// et al. 2016, arXiv:1606.06160) and of SAWB. Ties to the smaller magnitude, 0 to 1.
     MidRise,
 }
 

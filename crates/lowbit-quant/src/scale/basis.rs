@@ -17,14 +17,15 @@ use crate::{Basis, BasisDigits, Levels};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BasisStart {
-    /// v_i ∝ 2^i up to the largest magnitude: the levels of a uniform quantizer, from where LQ-Nets' QEM goes (Zhang et al. 2018,
-    /// arXiv:1807.10029, section 3.3).
+    /// v_i ∝ 2^i up to the largest magnitude: the levels of a uniform quantizer, from where LQ-Nets' QEM goes (Zhang et
+    /// al. 2018, arXiv:1807.10029).
     Uniform,
-    /// The residual's mean magnitude and sign, one basis number after the other (alternating multi-bit quantization, Xu et al. 2018,
-    /// arXiv:1802.00150, section 3).
+    /// The residual's mean magnitude and sign, one basis number after the other (alternating multi-bit quantization, Xu
+    /// et al. 2018, arXiv:1802.00150).
     Greedy,
-    /// ABC-Net: digits sign(w - mean + u_i·std) with u_i from -1 to 1, v by least squares (Lin et al. 2017, arXiv:1711.11294, eqs. 2
-    /// to 4). Differs from the paper: each weight then takes its nearest level, which never raises the error.
+    /// ABC-Net: digits sign(w - mean + u_i·std) with u_i from -1 to 1, v by least squares (Lin et al. 2017,
+    /// arXiv:1711.11294). Differs from the paper: each weight then takes its nearest level, which never raises the
+    /// error.
     Shifted,
 }
 
@@ -111,8 +112,8 @@ fn shifted(group: &Group, basis: Basis) -> Vec<f64> {
     least_squares(group, basis, &digits).unwrap_or_else(|| greedy(group, basis))
 }
 
-/// v of least squared error for given digits: the normal equations by elimination. Where digits depend on one another a ridge of 1e-9 of the
-/// diagonal picks the smallest of the equally good v.
+/// v of least squared error for given digits: the normal equations by elimination. Where digits depend on one another a
+/// ridge of 1e-9 of the diagonal picks the smallest of the equally good v.
 fn least_squares(group: &Group, basis: Basis, patterns: &[u16]) -> Option<Vec<f64>> {
     let n = usize::from(basis.bases);
     let mut matrix = vec![vec![0.0; n]; n];

@@ -54,24 +54,25 @@ impl Sampled {
     }
 }
 
-/// The scale of least squared error for a Gaussian of deviation 1: the steps of HWGQ's weights (Cai et al. 2017, arXiv:1702.00953) for
-/// levels of odd numbers, Max's (1960) for all.
+/// The scale of least squared error for a Gaussian of deviation 1: the steps of HWGQ's weights (Cai et al. 2017,
+/// arXiv:1702.00953) for levels of odd numbers, Max's (1960) for all.
 pub(super) fn gauss_scale(levels: &Levels) -> f64 {
     Sampled::new(8.0, |x| (-x * x / 2.0).exp()).best_scale(levels)
 }
 
-/// HWGQ's step for a half-Gaussian of deviation 1: its levels are the positive ones, since ReLU's zeros have a code of their own.
+/// HWGQ's step for a half-Gaussian of deviation 1: its levels are the positive ones, since ReLU's zeros have a code of
+/// their own.
 pub(super) fn half_gauss_scale(levels: &Levels) -> f64 {
     let positive = levels.values().into_iter().filter(|&x| x > 0.0).collect();
     let half = |x: f64| if x > 0.0 { (-x * x / 2.0).exp() } else { 0.0 };
     Sampled::new(8.0, half).best_scale(&Levels::nearest(positive))
 }
 
-/// SAWB's (c1, c2) for these levels (Choi et al. 2018, arXiv:1807.06964, section 3): over six densities, the line α*/E|x| = c1·√E[x²]/E|x|
-/// - c2 of least squares, α* being the largest level at the scale of least squared error.
+/// SAWB's (c1, c2) for these levels (Choi et al. 2018, arXiv:1807.06964): over six densities, the line
+/// `α*/E|x| = c1·√E[x²]/E|x| - c2` of least squares, α* being the largest level at the scale of least squared error.
 ///
-/// The densities are those of the paper: Gauss, uniform, Laplace, logistic, triangle and von Mises (concentration 1). They are cut at
-/// 10 deviations.
+/// The densities are those of the paper: Gauss, uniform, Laplace, logistic, triangle and von Mises (concentration 1).
+/// They are cut at 10 deviations.
 pub(super) fn sawb_coefficients(levels: &Levels) -> (f64, f64) {
     let densities: [Sampled; 6] = [
         Sampled::new(10.0, |x| (-x * x / 2.0).exp()),
@@ -95,8 +96,8 @@ pub(super) fn sawb_coefficients(levels: &Levels) -> (f64, f64) {
     (slope, slope * x - y)
 }
 
-/// ACIQ's clip α in units of b or σ (Banner et al. 2019, arXiv:1810.05723, eqs. 5 to 8): the zero of the derivative of
-/// clipping error + α²/(3·4^M), found by bisection.
+/// ACIQ's clip α in units of b or σ (Banner et al. 2019, arXiv:1810.05723): the zero of the derivative of clipping
+/// error + α²/(3·4^M), found by bisection.
 ///
 /// For Laplace the clipping error is 2b²·exp(-α/b), for Gauss 2·∫_α^∞ (x - α)² φ(x) dx, integrated numerically.
 pub(super) fn aciq_clip(density: Density, bits: f64) -> f64 {

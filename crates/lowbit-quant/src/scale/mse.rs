@@ -1,9 +1,10 @@
 //! The scale of least squared error for fixed levels: exact, by branch and bound over the breakpoints.
 //!
-//! With scale s a weight w takes the level ℓ(w/s), which changes only at the breakpoints s = w/t, t a threshold of w's sign. While
-//! no weight changes level, the error Σh(w - sℓ)² = Σhw² - 2sA + s²B, A = Σhwℓ, B = Σhℓ², is least at s = A/B, where it is Σhw² - A²/B.
-//! So the optimum is the largest gain 2sA - s²B, which is A²/B at an s that fits its own assignment. Both A and B fall as s grows (levels
-//! shrink towards 0), hence no scale s in [a, b] gains more than 2sA(a) - s²B(b), largest at A(a)/B(b) or at the end next to it:
+//! With scale s a weight w takes the level ℓ(w/s), which changes only at the breakpoints s = w/t, t a threshold of w's
+//! sign. While no weight changes level, the error Σh(w - sℓ)² = Σhw² - 2sA + s²B, A = Σhwℓ, B = Σhℓ², is least at s =
+//! A/B, where it is Σhw² - A²/B. So the optimum is the largest gain 2sA - s²B, which is A²/B at an s that fits its own
+//! assignment. Both A and B fall as s grows (levels shrink towards 0), hence no scale s in [a, b] gains more than
+//! 2sA(a) - s²B(b), largest at A(a)/B(b) or at the end next to it:
 //!
 //! ```text
 //! intervals = [(smallest breakpoint, largest breakpoint)]
@@ -12,8 +13,8 @@
 //!     otherwise: split at the geometric mean, evaluate A and B there
 //! ```
 //!
-//! For n weights and k levels there are n·k/2 breakpoints. An evaluation costs O(k log n) by prefix sums over the sorted weights; up to
-//! [`LEAF`] breakpoints are sorted at once, more are bisected around the optimum, in practice about √(n·k) evaluations.
+//! For n weights and k levels there are n·k/2 breakpoints. An evaluation costs O(k log n) by prefix sums over the
+//! sorted weights; up to [`LEAF`] breakpoints are sorted at once, more are bisected around the optimum.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

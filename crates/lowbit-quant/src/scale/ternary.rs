@@ -2,7 +2,7 @@
 
 use super::Group;
 
-/// α of TWN and which weights are nonzero: Δ = 0.7·E|w|, α = E[|w| : |w| > Δ] (Li et al. 2016, arXiv:1605.04711, eqs. 5 and 6).
+/// α of TWN and which weights are nonzero: Δ = 0.7·E|w|, α = E[|w| : |w| > Δ] (Li et al. 2016, arXiv:1605.04711).
 pub(super) fn twn(group: &Group) -> (f64, f32) {
     let count = group.values.len() as f64;
     let mean = group.values.iter().map(|&w| f64::from(w.abs())).sum::<f64>() / count;
@@ -20,8 +20,8 @@ pub(super) fn mean_beyond(group: &Group, kept: impl Fn(f32) -> bool) -> f64 {
     if count > 0.0 { sum / count } else { 0.0 }
 }
 
-/// α of least squared error over all ternary quantizers (Yin et al. 2016 and LAT, Hou and Kwok 2018, arXiv:1802.08635, section 3.2): with
-/// magnitudes in falling order, the largest (Σ_{j≤k} h|w|)² / Σ_{j≤k} h over k. O(n log n).
+/// α of least squared error over all ternary quantizers (Yin et al. 2016 and LAT, Hou and Kwok 2018, arXiv:1802.08635):
+/// with magnitudes in falling order, the largest (Σ_{j≤k} h|w|)² / Σ_{j≤k} h over k. O(n log n).
 pub(super) fn optimal(group: &Group) -> f64 {
     let mut pairs: Vec<(f64, f64)> = group
         .values
