@@ -40,11 +40,18 @@ pub(super) fn fit(
     centers.into_iter().map(|c| c as f32).collect()
 }
 
-/// Ascending centers moved by up to 20 rounds.
+/// Rounds that refine centers which are near their places already.
+const REFINING_ROUNDS: usize = 20;
+
+/// Ascending centers moved by a few rounds.
 pub(super) fn improve(group: &Group, centers: &[f64]) -> Vec<f32> {
     let sorted = Sorted::of(group);
     let mut centers = centers.to_vec();
-    let _rounds = (0..20).take_while(|_| round(&sorted, &mut centers)).count();
+    for _ in 0..REFINING_ROUNDS {
+        if !round(&sorted, &mut centers) {
+            break;
+        }
+    }
     centers.into_iter().map(|c| c as f32).collect()
 }
 

@@ -248,6 +248,16 @@ fn one_basis_number_is_the_mean_magnitude() {
 }
 
 #[test]
+fn divergence_clips_outliers() {
+    let mut values = normal(21, 5000);
+    values[0] = 40.0;
+    let group = Group { values: &values, importance: None };
+    let levels = levels_of(&uniform(8, UniformCodes::Narrow));
+    let clip = Prepared::new(&ScaleRule::Kl, &levels).find(&group).scale * 127.0;
+    assert!((2.5..20.0).contains(&clip), "{clip}");
+}
+
+#[test]
 fn rules_refuse_grids_that_they_do_not_suit() {
     let refused = |rule: ScaleRule, grid: Grid| {
         assert!(
