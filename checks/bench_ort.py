@@ -126,7 +126,7 @@ def measure(command: list) -> tuple[float, list[str]]:
 def ours_quantize(bench: Path, model: Model, images: int, rule: str, work: Path) -> tuple[float, float]:
     (work / "preprocess.toml").write_text(model.preprocess)
     command = [bench, "quantize", model.path, work / "ours.onnx", model.data, work / "preprocess.toml", images, rule,
-               "max-abs"]
+               "int8"]
     seconds, words = measure(command)
     return seconds, float(words[0]) / 1024
 

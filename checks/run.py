@@ -253,7 +253,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dump", type=Path, help="the example binary ort_dump")
     parser.add_argument("--lowbit", type=Path, help="the binary lowbit: `prediction` asks its inspect")
     parser.add_argument("--ranges", default="mse", help="how activation ranges are chosen")
-    parser.add_argument("--weights", default="max-abs", help="how weight scales are chosen")
+    parser.add_argument("--weights", default="int8", help="how weights are quantized: a named quantizer")
     parser.add_argument("--keep", type=Path, help="folder for the arrays and models, kept")
     args = parser.parse_args()
     if unknown := set(args.checks) - set(CHECKS):

@@ -224,6 +224,22 @@ impl Graph {
         }
     }
 
+    /// The part of the graph between `inputs` and `outputs`: the inputs, computed or constant here, are fed there. Values keep their
+    /// ids. The rest of the graph's own inputs stays where it is still read.
+    #[must_use]
+    pub fn between(&self, inputs: Vec<Input>, outputs: Vec<ValueId>) -> Graph {
+        let mut part = self.clone();
+        let fed = |value: &ValueId| inputs.iter().any(|input| input.value == *value);
+        part.constants.retain(|value, _| !fed(value));
+        part.nodes.retain(|node| !node.outputs.iter().flatten().any(fed));
+        part.outputs = outputs;
+        part.remove_dead();
+        let read = |value| part.nodes.iter().any(|node| node.inputs.contains(&Some(value)));
+        part.inputs.retain(|input| !fed(&input.value) && read(input.value));
+        part.inputs.splice(0..0, inputs.iter().cloned());
+        part
+    }
+
     /// Drops nodes and constants that no output needs, whatever order the nodes are in. Inputs stay.
     pub fn remove_dead(&mut self) {
         let producers = self.producers();

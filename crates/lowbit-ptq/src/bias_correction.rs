@@ -4,7 +4,41 @@
 //! derives E[x] from BatchNorm statistics; here it is measured on the calibration images, per input channel, and taps that
 //! fall on padding are counted as if they did not.
 
-use lowbit_graph::{Graph, Node, Op};
+use lowbit_graph::{Graph, Op};
+
+use crate::{Calibration, QuantizedGraph, Side};
+
+/// Takes the mean shift that rounding the weights causes back into the biases, with the channel means that calibration measured.
+#[must_use]
+pub fn bias_correction(
+    float: &Graph,
+    quantized: &QuantizedGraph,
+    calibration: &Calibration,
+) -> QuantizedGraph {
+    let mut corrected = quantized.clone();
+    for (index, weight) in quantized.weights.iter().enumerate() {
+        let Some(bias) = &weight.bias else { continue };
+        let Some(means) = calibration.means.get(&weight.input) else { continue };
+        // What the codes stand for is the input channel divided by its factor.
+        let site = quantized.sites.iter().find(|site| site.value == weight.input);
+        let channels = site.and_then(|site| Some((site.parameters, site.channels.as_ref()?)));
+        let absorbed = channels.filter(|(_, c)| c.absorbers.reader != Side::Float);
+        let means: Vec<f64> = match absorbed {
+            None => means.clone(),
+            Some((tensor, channels)) => {
+                let factor = |c: usize| f64::from(channels.scales[c] / tensor.scale);
+                means.iter().enumerate().map(|(c, mean)| mean / factor(c)).collect()
+            }
+        };
+        let decoded = weight.coded.decode();
+        let error: Vec<f32> = decoded.iter().zip(&weight.target).map(|(q, w)| q - w).collect();
+        let op = &float.nodes[weight.index].op;
+        let shift = mean_shift(op, &error, weight.shape[0], &means);
+        let values = bias.values.iter().zip(shift);
+        corrected.set_bias(index, values.map(|(b, s)| (f64::from(*b) - s) as f32).collect());
+    }
+    corrected
+}
 
 /// The mean shift of each output channel: Σ ΔW·E[x], with `error` = ΔW as rows [output channel][elements per channel] and
 /// `means` per input channel of the node.
@@ -24,9 +58,4 @@ pub(crate) fn mean_shift(op: &Op, error: &[f32], channels: usize, means: &[f64])
         terms.map(|(i, &e)| f64::from(e) * means[first + i / taps.max(1)]).sum()
     })
     .collect()
-}
-
-/// Whether a node's bias can take a correction: a convolution or fully connected layer with constant weights.
-pub(crate) fn correctable(graph: &Graph, node: &Node) -> bool {
-    matches!(node.op, Op::Conv(_) | Op::Gemm(_)) && graph.constant_input(node, 1).is_some()
 }

@@ -10,7 +10,7 @@ use lowbit_quant::{Histogram, QParams, QuantError, RangeRule, Statistics};
 use lowbit_tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::bias_correction::correctable;
+use crate::assignment::{WIDE_BITS, weighted};
 use crate::channels::{self, Reader, Wish};
 use crate::{Channels, Plan, Progress, PtqError, Region, Samples, Side};
 
@@ -37,32 +37,53 @@ pub struct Found {
 }
 
 impl Calibration {
-    /// The quantizer of each group. Groups with scales per channel take each channel's extremes, the others the rule.
+    /// The quantizer of each group, of `bits` bits each. Groups with scales per channel take each channel's extremes, the others
+    /// the rule.
     ///
     /// # Errors
     /// `Value` names the activation whose range cannot be had.
-    pub fn parameters(&self, graph: &Graph, plan: &Plan) -> Result<Vec<Found>, PtqError> {
+    pub fn parameters(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        bits: &[u8],
+    ) -> Result<Vec<Found>, PtqError> {
         let mut found: BTreeMap<usize, Found> = BTreeMap::new();
-        for region in &plan.regions {
+        let wide = |region: &&Region| region.groups.iter().all(|&group| bits[group] == WIDE_BITS);
+        for region in plan.regions.iter().filter(wide) {
             found.extend(self.region(graph, plan, region).into_iter().flatten());
         }
-        let groups = plan.groups.iter().zip(&self.statistics).enumerate();
+        let groups = 0..plan.groups.len();
         groups
-            .map(|(i, (group, statistics))| {
-                let name = || graph.value_name(group.root).to_owned();
-                let named = |source| PtqError::Value { name: name(), source };
-                if let Some(found) = found.remove(&i) {
-                    return Ok(found);
+            .map(|i| match found.remove(&i) {
+                Some(found) => Ok(found),
+                None => {
+                    Ok(Found { tensor: self.tensor(graph, plan, (i, bits[i]))?, channels: None })
                 }
-                let (mut low, mut high) =
-                    statistics.range(&self.rule, group.limits).map_err(named)?;
-                for &value in &group.includes {
-                    (low, high) = (low.min(value), high.max(value));
-                }
-                let tensor = QParams::affine_u8(low, high).map_err(named)?;
-                Ok(Found { tensor, channels: None })
             })
             .collect()
+    }
+
+    /// The quantizer of `bits` bits of a whole group, by the rule.
+    ///
+    /// # Errors
+    /// `Value` names the activation whose range cannot be had.
+    pub(crate) fn tensor(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        (index, bits): (usize, u8),
+    ) -> Result<QParams, PtqError> {
+        let group = &plan.groups[index];
+        let name = || graph.value_name(group.root).to_owned();
+        let named = |source| PtqError::Value { name: name(), source };
+        let levels = 1usize << bits;
+        let range = self.statistics[index].range_for(&self.rule, group.limits, levels);
+        let (mut low, mut high) = range.map_err(named)?;
+        for &value in &group.includes {
+            (low, high) = (low.min(value), high.max(value));
+        }
+        QParams::affine(low, high, bits).map_err(named)
     }
 
     /// Quantizers of the groups in one region; `None` when it turns out to have no scales per channel.
@@ -199,8 +220,8 @@ pub fn calibrate(
     for (i, group) in plan.groups.iter().enumerate() {
         group_of[graph.index_of(group.root)] = Some(i);
     }
-    let weighted = graph.nodes.iter().filter(|node| correctable(graph, node));
-    let averaged = weighted.filter_map(|node| node.input(0)).collect();
+    let layers = graph.nodes.iter().filter(|node| weighted(graph, node));
+    let averaged = layers.filter_map(|node| node.input(0)).collect();
     let worker = Worker { session: &session, samples, rule, group_of, plan, averaged };
     let ordered = Mutex::new(Ordered {
         next: 0,

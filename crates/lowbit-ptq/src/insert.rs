@@ -1,15 +1,22 @@
 //! Writes the plan into the graph as QuantizeLinear and DequantizeLinear nodes: the quantized graph.
 
+mod rows;
+mod weights;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use lowbit_graph::{
-    Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId, quantize_bias,
-};
-use lowbit_quant::{QParams, QuantError, WeightRule, channel_scales, quantize_channels};
-use lowbit_tensor::{DType, Shape, Tensor};
+use lowbit_graph::{Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId};
+use lowbit_quant::{CodedWeight, QParams};
+use lowbit_tensor::{DType, Tensor};
 
-use crate::bias_correction::mean_shift;
-use crate::{Calibration, Channels, Found, Plan, PtqError, Side};
+use crate::assignment::ActivationBits;
+use crate::{Assignment, Calibration, Channels, Found, Plan, PtqError, Side};
+
+pub(crate) use rows::Rows;
+pub(crate) use weights::{back_to_graph, to_rows};
+
+/// Largest uint8 code.
+const CODE_MAX: i32 = 255;
 
 /// A quantized activation.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,34 +25,91 @@ pub struct Site {
     pub value: ValueId,
     /// Its codes.
     pub codes: ValueId,
-    /// What they mean to integer operators.
+    /// The floats that the codes mean, which its readers see.
+    pub result: ValueId,
+    /// What the codes mean to integer operators.
     pub parameters: QParams,
     /// What they mean, where that differs from channel to channel.
     pub channels: Option<Channels>,
+    /// The group of the plan: members of a group have equal parameters.
+    pub group: usize,
+    /// The constants that hold `parameters.scale`.
+    pub scale: ValueId,
 }
 
-/// A quantized weight.
+impl Site {
+    /// Whether it has fewer than 8 bits.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.parameters.qmax < CODE_MAX
+    }
+}
+
+/// A quantized weight and the bias beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weight {
-    /// The node that reads it.
+    /// The node that reads it, by name.
     pub node: String,
-    /// int8 codes.
-    pub codes: ValueId,
-    /// One scale per output channel.
-    pub scales: Vec<f32>,
-    /// int32 bias codes, where the node has a bias.
-    pub bias: Option<ValueId>,
+    /// The node's index in the float graph.
+    pub index: usize,
+    /// The float value that the node reads beside it.
+    pub input: ValueId,
+    /// What the codes stand for: the float weight after all factors of its inputs and outputs, output channels as rows.
+    pub target: Vec<f32>,
+    /// [output channels, ...]: the shape of `target`.
+    pub shape: Vec<usize>,
+    /// The real numbers that the codes were rounded from: `target`, until an algorithm learns others.
+    pub latent: Vec<f32>,
+    /// Codes and what they mean.
+    pub coded: CodedWeight,
+    /// The weight as the node reads it.
+    pub result: ValueId,
+    /// The bias after all factors, where the node has one.
+    pub bias: Option<Bias>,
     /// Scale of the activation the node reads.
-    pub input_scale: f32,
+    pub input_scale: ValueId,
+    /// Bits of the activation the node reads.
+    pub input_bits: u8,
+    /// How the weight is held in the graph.
+    pub(crate) held: Held,
+}
+
+/// A bias of a quantized layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bias {
+    /// One per output channel.
+    pub values: Vec<f32>,
+    /// The bias as the node reads it.
+    pub result: ValueId,
+    /// int32 codes and their scale, where the layer runs on integers.
+    pub(crate) codes: Option<[ValueId; 2]>,
+}
+
+/// How a weight is held in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// int8 codes and one scale per output channel behind a DequantizeLinear.
+    Integers {
+        /// The codes.
+        codes: ValueId,
+        /// The scales.
+        scales: ValueId,
+        /// Whether output channels are columns.
+        turned: bool,
+    },
+    /// Decoded floats: no integers stand for these levels.
+    Floats {
+        /// Whether output channels are columns.
+        turned: bool,
+    },
 }
 
 /// How weights and biases become codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rounding {
-    /// How weight scales are chosen.
-    pub weights: WeightRule,
-    /// Whether biases take back the mean shift of the rounded weights.
-    pub bias_correction: bool,
+    /// Which layer gets which quantizer.
+    pub assignment: Assignment,
+    /// Of what is drawn at random, such as the first centroids of a clustering.
+    pub seed: u64,
 }
 
 /// A graph with its quantization written in.
@@ -55,42 +119,45 @@ pub struct QuantizedGraph {
     pub graph: Graph,
     /// The quantized activations.
     pub sites: Vec<Site>,
+    /// Narrower quantizers behind a site, before the layers that read them.
+    pub narrowed: Vec<Site>,
     /// The quantized weights.
     pub weights: Vec<Weight>,
 }
 
-/// Bias codes stay below this, so that adding them to any int32 sum the kernels allow cannot overflow.
-const BIAS_LIMIT: f32 = (1 << 30) as f32;
-
-/// Quantizes weights (int8, symmetric, per output channel), biases (int32 at s_x·s_w) and activations (uint8, affine).
+/// Quantizes weights, biases (int32 at s_x·s_w) and activations (unsigned, affine) as assigned.
 ///
 /// Where s_x·s_w is so small that a channel's bias would not fit, the channel's weight scale is raised until it does.
 ///
 /// # Errors
-/// `Value` names a weight or bias that is not finite.
+/// `Value` names a weight or bias that is not finite, or a quantizer that does not fit its weight.
 pub fn quantize(
     graph: &Graph,
     plan: &Plan,
     calibration: &Calibration,
-    rounding: Rounding,
+    rounding: &Rounding,
 ) -> Result<QuantizedGraph, PtqError> {
-    let parameters = calibration.parameters(graph, plan)?;
-    let mut by_value: HashMap<ValueId, Found> = HashMap::new();
-    for (group, found) in plan.groups.iter().zip(&parameters) {
-        by_value.extend(group.members.iter().map(|&member| (member, found.clone())));
+    let bits = rounding.assignment.activation_bits(graph, plan);
+    let parameters = calibration.parameters(graph, plan, &bits.groups)?;
+    let mut by_value: HashMap<ValueId, (usize, Found)> = HashMap::new();
+    for (i, (group, found)) in plan.groups.iter().zip(&parameters).enumerate() {
+        by_value.extend(group.members.iter().map(|&member| (member, (i, found.clone()))));
     }
+    let quantized =
+        QuantizedGraph { graph: graph.clone(), sites: vec![], narrowed: vec![], weights: vec![] };
     let mut inserter = Inserter {
-        quantized: QuantizedGraph { graph: graph.clone(), sites: vec![], weights: vec![] },
+        quantized,
         parameters: by_value,
         roots: plan.groups.iter().map(|group| group.root).collect(),
         added: vec![],
-        means: rounding.bias_correction.then_some(&calibration.means),
+        readers: BTreeMap::new(),
     };
-    for index in 0..graph.nodes.len() {
-        inserter.weights(index, rounding.weights)?;
-        inserter.constant_operands(index)?;
-    }
+    inserter.find_readers(graph, (plan, calibration), &bits)?;
     inserter.activations(graph);
+    for index in 0..graph.nodes.len() {
+        inserter.weights(graph, index, rounding)?;
+        inserter.constant_operands(graph, index)?;
+    }
     let mut quantized = inserter.quantized;
     quantized.graph.nodes.extend(inserter.added);
     quantized.graph.remove_dead();
@@ -99,24 +166,32 @@ pub fn quantize(
     Ok(quantized)
 }
 
-struct Inserter<'a> {
-    /// Channel means for bias correction, when it is wanted.
-    means: Option<&'a BTreeMap<ValueId, Vec<f64>>>,
+/// What a layer reads.
+#[derive(Clone, Debug)]
+struct Reading {
+    found: Found,
+    scale: Option<ValueId>,
+}
+
+struct Inserter {
     quantized: QuantizedGraph,
-    parameters: HashMap<ValueId, Found>,
+    /// Per planned value, its group and quantizer.
+    parameters: HashMap<ValueId, (usize, Found)>,
     /// Values that are observed themselves: not moved elements of others.
     roots: HashSet<ValueId>,
     added: Vec<Node>,
+    /// Nodes that read a narrower quantizer than their group's: their quantizer, by node.
+    readers: BTreeMap<usize, Reading>,
 }
 
-impl Inserter<'_> {
+impl Inserter {
     fn node(&mut self, name: String, op: Op, inputs: Vec<ValueId>, output: ValueId) {
         let inputs = inputs.into_iter().map(Some).collect();
         self.added.push(Node { name, op, inputs, outputs: vec![Some(output)] });
     }
 
-    /// A DequantizeLinear of constant codes; returns its result.
-    fn dequantized(&mut self, name: &str, operands: [Tensor; 3], axis: i64) -> [ValueId; 2] {
+    /// A DequantizeLinear of constant codes; returns codes, scale and result.
+    fn dequantized(&mut self, name: &str, operands: [Tensor; 3], axis: i64) -> [ValueId; 3] {
         let graph = &mut self.quantized.graph;
         let [codes, scale, zero_point] = operands;
         let codes = graph.add_constant(&format!("{name}_quantized"), codes);
@@ -127,119 +202,40 @@ impl Inserter<'_> {
             Op::DequantizeLinear(DequantizeLinear { blocking: Blocking { axis, block_size: 0 } });
         let inputs = vec![codes, scale, zero_point];
         self.node(format!("{name}_DequantizeLinear"), op, inputs, result);
-        [codes, result]
+        [codes, scale, result]
     }
 
-    fn weights(&mut self, index: usize, rule: WeightRule) -> Result<(), PtqError> {
-        let node = self.quantized.graph.nodes[index].clone();
-        let Some(mut rows) = Rows::of(&self.quantized.graph, &node) else { return Ok(()) };
-        let Some(input) = node.input(0).and_then(|v| self.parameters.get(&v)).cloned() else {
-            return Ok(());
-        };
-        let named = |source| PtqError::Value { name: node.name.clone(), source };
-        let factors = input_factors(&input);
-        rows.scale_inputs(&node.op, factors.as_deref());
-        let axis = i64::from(rows.turned);
-        let input = input.tensor;
-        let mut scales = channel_scales(&rows.values, rows.channels, rule).map_err(named)?;
-        let bias = self.float_bias(&node, rows.channels).map_err(named)?;
-        for (scale, b) in scales.iter_mut().zip(bias.iter().flatten()) {
-            *scale = scale.max(b.abs() / (input.scale * BIAS_LIMIT));
+    /// Finds the quantizers of nodes that read fewer bits than their group has.
+    fn find_readers(
+        &mut self,
+        graph: &Graph,
+        (plan, calibration): (&Plan, &Calibration),
+        bits: &ActivationBits,
+    ) -> Result<(), PtqError> {
+        for (&index, &bits) in &bits.narrowed {
+            let Some(value) = graph.nodes[index].input(0) else { continue };
+            let Some((group, _)) = self.parameters.get(&value) else { continue };
+            let tensor = calibration.tensor(graph, plan, (*group, bits))?;
+            let found = Found { tensor, channels: None };
+            self.readers.insert(index, Reading { found, scale: None });
         }
-        let codes = quantize_channels(&rows.values, &scales);
-        let bias = self.corrected(&node, bias, (&rows, &codes, &scales), factors.as_deref());
-        let bias = self.scale_outputs(&node, bias, &mut scales);
-        let operands = [
-            Tensor::new(rows.shape.clone(), rows.restore(&codes)),
-            Tensor::vector(scales.clone()),
-            Tensor::vector(vec![0i8; scales.len()]),
-        ];
-        let [codes, result] = self.dequantized(&format!("{}_weight", node.name), operands, axis);
-        self.quantized.graph.nodes[index].inputs[1] = Some(result);
-        let bias = bias.map(|bias| self.bias(index, &bias, (input.scale, &scales)));
-        let input_scale = input.scale;
-        let name = node.name;
-        self.quantized.weights.push(Weight { node: name, codes, scales, bias, input_scale });
         Ok(())
     }
 
-    /// The node's bias as one float per output channel; `None` when it has none, or one of another form.
-    fn float_bias(&self, node: &Node, channels: usize) -> Result<Option<Vec<f32>>, QuantError> {
-        let Some(bias) = self.quantized.graph.constant_input(node, 2) else {
-            return Ok(None);
-        };
-        let values = bias.f32s();
-        if let Some(&found) = values.iter().find(|b| !b.is_finite()) {
-            return Err(QuantError::NotFinite { found });
+    /// What the layer at `index` reads, if it is quantized.
+    fn reading(&self, graph: &Graph, index: usize) -> Option<Reading> {
+        if let Some(reading) = self.readers.get(&index) {
+            return Some(reading.clone());
         }
-        let scaled = matches!(&node.op, Op::Gemm(gemm) if gemm.beta != 1.0);
-        let row = values.len() == channels && bias.shape().last() == Some(&channels);
-        Ok((row && !scaled).then(|| values.to_vec()))
-    }
-
-    /// The bias less the mean shift that rounding the weights causes, where that is wanted and known.
-    fn corrected(
-        &self,
-        node: &Node,
-        bias: Option<Vec<f32>>,
-        (rows, codes, scales): (&Rows, &[i8], &[f32]),
-        factors: Option<&[f32]>,
-    ) -> Option<Vec<f32>> {
-        let means = self.means.zip(node.input(0)).and_then(|(means, input)| means.get(&input));
-        let Some(means) = means else { return bias };
-        if bias.is_none() && node.input(2).is_some() {
-            return None;
-        }
-        // What the codes stand for is the input channel divided by its factor.
-        let means: Vec<f64> = match factors {
-            None => means.clone(),
-            Some(factors) => means.iter().zip(factors).map(|(m, &f)| m / f64::from(f)).collect(),
-        };
-        let per_channel = (codes.len() / rows.channels.max(1)).max(1);
-        let pairs = codes.iter().zip(&rows.values).enumerate();
-        let error: Vec<f32> =
-            pairs.map(|(i, (&q, w))| f32::from(q) * scales[i / per_channel] - w).collect();
-        let shift = mean_shift(&node.op, &error, rows.channels, &means);
-        let bias = bias.unwrap_or_else(|| vec![0.0; rows.channels]);
-        Some(bias.iter().zip(shift).map(|(b, shift)| (f64::from(*b) - shift) as f32).collect())
-    }
-
-    /// Multiplies each output channel so that its codes mean what the result's scales per channel say.
-    fn scale_outputs(
-        &self,
-        node: &Node,
-        bias: Option<Vec<f32>>,
-        scales: &mut [f32],
-    ) -> Option<Vec<f32>> {
-        let found = self.parameters.get(&node.output());
-        let Some(Found { tensor, channels: Some(channels) }) = found else { return bias };
-        let mut bias = bias.unwrap_or_else(|| vec![0.0; scales.len()]);
-        for (c, (scale, bias)) in scales.iter_mut().zip(&mut bias).enumerate() {
-            let factor = tensor.scale / channels.scales[c];
-            let shift = (channels.zero_points[c] - tensor.zero_point) as f32 * tensor.scale;
-            *scale *= factor;
-            *bias = *bias * factor + shift;
-        }
-        Some(bias)
-    }
-
-    fn bias(&mut self, index: usize, bias: &[f32], (input, weights): (f32, &[f32])) -> ValueId {
-        let name = format!("{}_bias", self.quantized.graph.nodes[index].name);
-        let scales: Vec<f32> = weights.iter().map(|weight| input * weight).collect();
-        let codes: Vec<i32> =
-            bias.iter().zip(&scales).map(|(&b, &s)| quantize_bias(b, s)).collect();
-        let zeros = Tensor::vector(vec![0i32; scales.len()]);
-        let operands = [Tensor::vector(codes), Tensor::vector(scales), zeros];
-        let [codes, result] = self.dequantized(&name, operands, 0);
-        let inputs = &mut self.quantized.graph.nodes[index].inputs;
-        inputs.resize(inputs.len().max(3), None);
-        inputs[2] = Some(result);
-        codes
+        let value = graph.nodes[index].input(0)?;
+        let (_, found) = self.parameters.get(&value)?;
+        let site = self.quantized.sites.iter().find(|site| site.value == value)?;
+        Some(Reading { found: found.clone(), scale: Some(site.scale) })
     }
 
     /// Constant operands of Add, Mul and Concat become uint8 codes too.
-    fn constant_operands(&mut self, index: usize) -> Result<(), PtqError> {
-        let node = self.quantized.graph.nodes[index].clone();
+    fn constant_operands(&mut self, float: &Graph, index: usize) -> Result<(), PtqError> {
+        let node = &float.nodes[index];
         if !matches!(node.op, Op::Binary(_) | Op::Concat(_))
             || !self.parameters.contains_key(&node.output())
                 && !node.inputs.iter().flatten().any(|v| self.parameters.contains_key(v))
@@ -247,7 +243,7 @@ impl Inserter<'_> {
             return Ok(());
         }
         for (position, value) in node.inputs.iter().enumerate() {
-            let constant = value.and_then(|v| self.quantized.graph.constant(v)).cloned();
+            let constant = value.and_then(|v| float.constant(v)).cloned();
             let Some(tensor) = constant.filter(|t| t.dtype() == DType::F32) else {
                 continue;
             };
@@ -261,7 +257,7 @@ impl Inserter<'_> {
                 Tensor::scalar(parameters.zero_point as u8),
             ];
             let name = format!("{}_operand{position}", node.name);
-            let [_, result] = self.dequantized(&name, operands, 1);
+            let [_, _, result] = self.dequantized(&name, operands, 1);
             self.quantized.graph.nodes[index].inputs[position] = Some(result);
         }
         Ok(())
@@ -272,35 +268,90 @@ impl Inserter<'_> {
         let mut values: Vec<ValueId> = self.parameters.keys().copied().collect();
         values.sort_unstable();
         for value in values {
-            let Found { tensor, channels } = self.parameters[&value].clone();
+            let (group, found) = self.parameters[&value].clone();
             let name = float.value_name(value).to_owned();
-            let whole = self.operands(&name, &[tensor.scale], &[tensor.zero_point]);
-            // A convolution sees the whole tensor's parameters, an operator in float those of the channels.
-            let (made, read) = match &channels {
-                None => (whole, whole),
-                Some(channels) => {
-                    let name = format!("{name}_channel");
-                    let each = self.operands(&name, &channels.scales, &channels.zero_points);
-                    let absorbers = channels.absorbers;
-                    let in_float = absorbers.maker == Side::Float && self.roots.contains(&value);
-                    let made = if in_float { each } else { whole };
-                    let read = if absorbers.reader == Side::Float { each } else { whole };
-                    (made, read)
-                }
-            };
-            let graph = &mut self.quantized.graph;
-            let codes = graph.fresh(&format!("{name}_quantized"));
-            let result = graph.fresh(&format!("{name}_dequantized"));
-            graph.replace_uses(value, result);
-            let blocking = Blocking { axis: 1, block_size: 0 };
-            let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to: DType::U8 });
-            let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
-            let quantizer = format!("{name}_QuantizeLinear");
-            self.node(quantizer, quantize, vec![value, made[0], made[1]], codes);
-            let dequantizer = format!("{name}_DequantizeLinear");
-            self.node(dequantizer, dequantize, vec![codes, read[0], read[1]], result);
-            self.quantized.sites.push(Site { value, codes, parameters: tensor, channels });
+            let result = self.quantized.graph.fresh(&format!("{name}_dequantized"));
+            self.quantized.graph.replace_uses(value, result);
+            let site = self.quantizer(&name, (value, result), (group, found));
+            self.quantized.sites.push(site);
+            self.narrow(float, value, result);
         }
+    }
+
+    /// Puts one more quantizer of fewer bits before the nodes that read `value` so.
+    fn narrow(&mut self, float: &Graph, value: ValueId, result: ValueId) {
+        let reads = |index: usize| float.nodes[index].input(0) == Some(value);
+        let nodes: Vec<usize> = self.readers.keys().copied().filter(|&i| reads(i)).collect();
+        let mut made: Vec<(QParams, Site)> = vec![];
+        for index in nodes {
+            let tensor = self.readers[&index].found.tensor;
+            if !made.iter().any(|(known, _)| *known == tensor) {
+                let bits = (tensor.qmax - tensor.qmin + 1).ilog2();
+                let name = format!("{}_{bits}bit", float.value_name(value));
+                let narrow = self.quantized.graph.fresh(&format!("{name}_dequantized"));
+                let found = Found { tensor, channels: None };
+                let (group, _) = self.parameters[&value];
+                let site = self.quantizer(&name, (result, narrow), (group, found));
+                self.quantized.narrowed.push(site.clone());
+                made.push((tensor, site));
+            }
+            let Some((_, site)) = made.iter().find(|(known, _)| *known == tensor) else { continue };
+            self.quantized.graph.nodes[index].inputs[0] = Some(site.result);
+            if let Some(reading) = self.readers.get_mut(&index) {
+                reading.scale = Some(site.scale);
+            }
+        }
+    }
+
+    /// QuantizeLinear of `from` and DequantizeLinear into `to`; below 8 bits with a Clip of the codes between them.
+    fn quantizer(
+        &mut self,
+        name: &str,
+        (from, to): (ValueId, ValueId),
+        (group, found): (usize, Found),
+    ) -> Site {
+        let Found { tensor, channels } = found;
+        let whole = self.operands(name, &[tensor.scale], &[tensor.zero_point]);
+        // A convolution sees the whole tensor's parameters, an operator in float those of the channels.
+        let (made, read) = match &channels {
+            None => (whole, whole),
+            Some(channels) => {
+                let name = format!("{name}_channel");
+                let each = self.operands(&name, &channels.scales, &channels.zero_points);
+                let absorbers = channels.absorbers;
+                let in_float = absorbers.maker == Side::Float && self.roots.contains(&from);
+                let made = if in_float { each } else { whole };
+                let read = if absorbers.reader == Side::Float { each } else { whole };
+                (made, read)
+            }
+        };
+        let blocking = Blocking { axis: 1, block_size: 0 };
+        let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to: DType::U8 });
+        let mut codes = self.quantized.graph.fresh(&format!("{name}_quantized"));
+        self.node(format!("{name}_QuantizeLinear"), quantize, vec![from, made[0], made[1]], codes);
+        if tensor.qmax < CODE_MAX {
+            codes = self.clip(name, codes, tensor);
+        }
+        let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
+        self.node(
+            format!("{name}_DequantizeLinear"),
+            dequantize,
+            vec![codes, read[0], read[1]],
+            to,
+        );
+        let scale = whole[0];
+        Site { value: from, codes, result: to, parameters: tensor, channels, group, scale }
+    }
+
+    /// The codes, cut to those that fewer than 8 bits have.
+    fn clip(&mut self, name: &str, codes: ValueId, tensor: QParams) -> ValueId {
+        let graph = &mut self.quantized.graph;
+        let limit = |q: i32| Tensor::scalar(q as u8);
+        let low = graph.add_constant(&format!("{name}_qmin"), limit(tensor.qmin));
+        let high = graph.add_constant(&format!("{name}_qmax"), limit(tensor.qmax));
+        let clipped = graph.fresh(&format!("{name}_clipped"));
+        self.node(format!("{name}_Clip"), Op::Clip, vec![codes, low, high], clipped);
+        clipped
     }
 
     /// Scale and zero point operands: scalars for one channel, else vectors.
@@ -313,62 +364,5 @@ impl Inserter<'_> {
         let graph = &mut self.quantized.graph;
         let scale = graph.add_constant(&format!("{name}_scale"), scale);
         [scale, graph.add_constant(&format!("{name}_zero_point"), zero)]
-    }
-}
-
-/// What each input channel of a convolution is multiplied by so that codes mean what the scales per channel say: x = f · x'.
-fn input_factors(input: &Found) -> Option<Vec<f32>> {
-    let channels = input.channels.as_ref()?;
-    Some(channels.scales.iter().map(|scale| scale / input.tensor.scale).collect())
-}
-
-/// A weight with its output channels as rows.
-pub(crate) struct Rows {
-    pub(crate) values: Vec<f32>,
-    pub(crate) channels: usize,
-    shape: Shape,
-    /// Whether the channels were columns.
-    turned: bool,
-}
-
-impl Rows {
-    /// The constant weight of a convolution or fully connected layer that integers can compute.
-    pub(crate) fn of(graph: &Graph, node: &Node) -> Option<Rows> {
-        let turned = match &node.op {
-            Op::Conv(_) => false,
-            Op::Gemm(gemm) if gemm.alpha == 1.0 => !gemm.transpose_b,
-            _ => return None,
-        };
-        let weight = graph.constant_input(node, 1)?;
-        let (values, shape) = (weight.f32s(), weight.shape().clone());
-        let channels = shape[usize::from(turned)];
-        if !turned {
-            return Some(Rows { values: values.to_vec(), channels, shape, turned });
-        }
-        let rows = values.len() / channels.max(1);
-        let columns = (0..channels).flat_map(|c| (0..rows).map(move |r| values[r * channels + c]));
-        Some(Rows { values: columns.collect(), channels, shape, turned })
-    }
-
-    /// Multiplies what reads each input channel by its factor.
-    fn scale_inputs(&mut self, op: &Op, factors: Option<&[f32]>) {
-        let Some(factors) = factors else { return };
-        let groups = if let Op::Conv(conv) = op { conv.groups } else { 1 };
-        let per_row = (self.values.len() / self.channels.max(1)).max(1);
-        let inputs = (factors.len() / groups).max(1);
-        let taps = (per_row / inputs).max(1);
-        for (i, w) in self.values.iter_mut().enumerate() {
-            let (row, column) = (i / per_row, i % per_row);
-            let group = row / (self.channels / groups);
-            *w *= factors[group * inputs + column / taps];
-        }
-    }
-
-    fn restore(&self, codes: &[i8]) -> Vec<i8> {
-        if !self.turned {
-            return codes.to_vec();
-        }
-        let rows = codes.len() / self.channels.max(1);
-        (0..rows).flat_map(|r| (0..self.channels).map(move |c| codes[c * rows + r])).collect()
     }
 }

@@ -3,22 +3,34 @@
 //! Knows graphs and quantizer mathematics, but neither files nor data sets: images come through [`Samples`], progress goes out
 //! through a callback.
 
+mod adaquant;
+mod adaround;
+mod assignment;
 mod bias_correction;
+mod brecq;
 mod calibrate;
 mod channels;
+mod distillation;
 mod error;
 mod insert;
 mod layer_error;
 mod plan;
+mod qdrop;
+mod reconstruct;
 mod regions;
 mod samples;
 
+pub use assignment::{Assignment, Layer, Position};
+pub use bias_correction::bias_correction;
 pub use calibrate::{Calibration, ChannelStatistics, Found, calibrate};
 pub use channels::Channels;
 pub use error::PtqError;
-pub use insert::{QuantizedGraph, Rounding, Site, Weight, quantize};
+pub use insert::{Bias, QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
 pub use plan::{Group, Plan};
+pub use reconstruct::{
+    Algorithm, Reconstruction, Scope, UnitReport, Variable, iterations, reconstruct,
+};
 pub use regions::{Absorbers, Region, Side};
 pub use samples::{Progress, Samples};
 

@@ -59,6 +59,11 @@ fn kind(op: &Op) -> Kind {
     }
 }
 
+/// Whether an operator moves elements, so that codes can be moved in their place.
+pub(crate) fn moves(op: &Op) -> bool {
+    kind(op) == Kind::Movement
+}
+
 /// Whether an operator computes in float whatever surrounds it.
 pub(crate) fn runs_in_float(op: &Op) -> bool {
     kind(op) == Kind::Float

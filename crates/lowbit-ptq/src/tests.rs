@@ -2,7 +2,7 @@ use std::error::Error;
 
 use lowbit_graph::passes::{Runs, lower_qdq};
 use lowbit_graph::{Activation, AutoPad, Binary, Conv, Gemm, Graph, Op, Unary, ValueId};
-use lowbit_quant::{RangeRule, WeightRule};
+use lowbit_quant::{Quantizer, RangeRule};
 use lowbit_tensor::{DType, Tensor};
 
 use super::*;
@@ -99,12 +99,24 @@ fn squeeze_excite() -> Graph {
     net.finish(y)
 }
 
+/// Every layer with one preset for its weights and activations of some bits, the first and last at 8.
+fn rounding(graph: &Graph, (weights, bits): (&str, u8)) -> Rounding {
+    let assignment = Assignment::new(graph, |_, position| {
+        let wide = position != Position::Middle;
+        Layer {
+            weights: Quantizer::preset(if wide { "int8" } else { weights }).unwrap(),
+            activation_bits: if wide { 8 } else { bits },
+        }
+    });
+    Rounding { assignment, seed: 0 }
+}
+
 fn quantized(graph: &Graph, channel_scales: bool, bias_correction: bool) -> (Plan, QuantizedGraph) {
     let plan = Plan::new(graph, channel_scales).unwrap();
     let calibration = calibrate(graph, &plan, &Noise(16), RangeRule::MinMax, &|_| {}).unwrap();
-    let rounding = Rounding { weights: WeightRule::MaxAbs, bias_correction };
-    let quantized = quantize(graph, &plan, &calibration, rounding).unwrap();
-    (plan, quantized)
+    let quantized = quantize(graph, &plan, &calibration, &rounding(graph, ("int8", 8))).unwrap();
+    let corrected = self::bias_correction(graph, &quantized, &calibration);
+    (plan, if bias_correction { corrected } else { quantized })
 }
 
 fn errors(graph: &Graph, quantized: &QuantizedGraph) -> Vec<LayerError> {
@@ -149,7 +161,9 @@ fn calibration_is_the_same_at_any_thread_count() {
         let (one, two) = (run(1), run(2));
         assert_eq!(one.channels, two.channels, "{rule:?}");
         assert_eq!(one.means, two.means, "{rule:?}");
-        assert_eq!(one.parameters(&graph, &plan).unwrap(), two.parameters(&graph, &plan).unwrap());
+        let parameters =
+            |c: &Calibration| c.parameters(&graph, &plan, &vec![8; plan.groups.len()]).unwrap();
+        assert_eq!(parameters(&one), parameters(&two));
     }
 }
 
@@ -163,8 +177,8 @@ fn weights_that_are_not_finite_are_refused_by_name() {
     let plan = Plan::new(&graph, false).unwrap();
     let clean = residual();
     let calibration = calibrate(&clean, &plan, &Noise(2), RangeRule::Mse, &|_| {}).unwrap();
-    let rounding = Rounding { weights: WeightRule::MaxAbs, bias_correction: false };
-    let error = quantize(&graph, &plan, &calibration, rounding).unwrap_err().to_string();
+    let rounding = rounding(&graph, ("int8", 8));
+    let error = quantize(&graph, &plan, &calibration, &rounding).unwrap_err().to_string();
     assert!(error.contains(&graph.nodes[1].name), "{error}");
 }
 

@@ -19,7 +19,6 @@ mod quantizer;
 mod range;
 mod scale;
 mod sorted;
-mod weights;
 
 pub use allocate::allocate_channel_bits;
 pub use cluster::{ClusterMethod, ClusterStart, Clustering, optimal_clusters};
@@ -39,7 +38,6 @@ pub use qparams::QParams;
 pub use quantizer::{Quantizer, Rounding, ZeroPoint};
 pub use range::{RangeRule, Statistics};
 pub use scale::{BasisStart, Density, Exponent, FoundBasis, ScaleRule, TernaryValues};
-pub use weights::{ChannelScales, WeightRule, channel_scales, quantize_channels};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use lowbit::{Dataset, Float, Images, Model, Preprocess, RangeRule, Recipe, Split, WeightRule};
+use lowbit::{Dataset, Float, Images, Model, Preprocess, Quantizer, RangeRule, Recipe, Split};
 use lowbit_graph::{Session, Workspace};
 use lowbit_tensor::{Rng, Tensor};
 use rayon::prelude::*;
@@ -34,10 +34,11 @@ fn main() -> Result<()> {
             let split =
                 if data.splits().contains(&Split::Train) { Split::Train } else { Split::All };
             let images = Images::new(data.split(split)?.first(images.parse()?), &preprocess);
-            let (activations, weights) = (RangeRule::parse(ranges)?, WeightRule::parse(weights)?);
+            let (activations, weights) = (RangeRule::parse(ranges)?, Quantizer::preset(weights)?);
             let recipe = Recipe { activations, weights, ..Recipe::default() };
             let float = Float::load(model, Some(images.shape()?))?;
-            let quantized = float.calibrate(&images, &recipe, &|_| {})?.quantize()?;
+            let quantized =
+                float.calibrate(&images, &recipe, &|_| {})?.quantize(&images, 0, &())?;
             quantized.export(out.as_ref())?;
             print_peak()
         }

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use lowbit::{
-    Dataset, Float, Images, Model, Preprocess, RangeRule, Recipe, Runner, Split, Subset, WeightRule,
+    Dataset, Float, Images, Model, Preprocess, Quantizer, RangeRule, Recipe, Runner, Split, Subset,
 };
 use lowbit_graph::{Graph, Session, Workspace};
 use lowbit_ptq::Samples;
@@ -59,7 +59,7 @@ fn recipe(rules: &[&str]) -> Result<Recipe> {
     let [activations, weights] = rules else {
         return Ok(Recipe { activations: RangeRule::parse("mse")?, ..Recipe::default() });
     };
-    let (activations, weights) = (RangeRule::parse(activations)?, WeightRule::parse(weights)?);
+    let (activations, weights) = (RangeRule::parse(activations)?, Quantizer::preset(weights)?);
     Ok(Recipe { activations, weights, ..Recipe::default() })
 }
 
@@ -83,7 +83,7 @@ fn float(model: &Path, dir: &Path) -> Result<()> {
 fn quantize(model: &Path, dir: &Path, (images, recipe): (&[Images; 2], Recipe)) -> Result<()> {
     let [calibration, evaluation] = images;
     let float = Float::load(model, Some(calibration.shape()?))?;
-    let quantized = float.calibrate(calibration, &recipe, &|_| {})?.quantize()?;
+    let quantized = float.calibrate(calibration, &recipe, &|_| {})?.quantize(calibration, 0, &())?;
     quantized.export(&dir.join("quantized.onnx"))?;
     let inputs = (0..evaluation.len()).map(|i| evaluation.get(i)).collect::<Result<Vec<_>>>()?;
     write_npy(&dir.join("inputs.npy"), &stack(&inputs))?;

@@ -11,7 +11,7 @@
 //! let preprocess = Preprocess::default();
 //! let float = Float::load("resnet20.onnx", Some([3, 32, 32]))?;
 //! let calibration = Images::new(data.split(Split::Train)?.spread(512), &preprocess);
-//! let quantized = float.calibrate(&calibration, &Recipe::default(), &|_| {})?.quantize()?;
+//! let quantized = float.calibrate(&calibration, &Recipe::default(), &|_| {})?.quantize(&calibration, 0, &())?;
 //! quantized.export("resnet20.int8.onnx".as_ref())?;
 //! # Ok::<(), lowbit::Error>(())
 //! ```
@@ -32,9 +32,9 @@ pub use images::Images;
 pub use inspect::{Inspection, NodeReport, Target, inspect};
 pub use lowbit_data::{Channels, DataError, Dataset, Filter, IdxBytes, Layout, Preprocess, Resize};
 pub use lowbit_data::{Image, Kind, Split, Subset, fetch, preprocess};
-pub use lowbit_quant::{RangeRule, WeightRule};
+pub use lowbit_quant::{Quantizer, RangeRule};
 pub use model::{InputShape, Model, Notes};
 pub use output::write_atomically;
-pub use recipe::Recipe;
+pub use recipe::{LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Step, Which};
 pub use results::{Accuracy, Drop, Evaluation, LayerResult, Results, Seconds, Sizes, wilson};
-pub use stages::{Calibrated, Float, Quantized};
+pub use stages::{Calibrated, Float, Quantized, StepReport, Watch};

@@ -1,38 +1,116 @@
 //! What is done to a model: plain data, by name or from a file.
 
+mod file;
+mod presets;
+
 use std::path::Path;
 
-use lowbit_quant::{RangeRule, WeightRule};
+use lowbit_graph::{Graph, Node, Op};
+use lowbit_ptq::{Assignment, Layer, Position, Reconstruction};
+use lowbit_quant::{Granularity, Quantizer, RangeRule};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// How a model is quantized to int8. In a TOML file every key may be left out:
-///
-/// ```toml
-/// activations = { rule = "percentile", percent = 99.99 }   # or min-max, moving-average, mse, kl
-/// weights = "mse"                                          # or max-abs
-/// bias_correction = true
-/// channel_scales = true
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+pub use presets::{PRESETS, RecipePreset};
+
+/// How a model is quantized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Recipe {
     /// How activation ranges are chosen.
     pub activations: RangeRule,
-    /// How weight scales are chosen.
-    pub weights: WeightRule,
-    /// Whether biases take back the mean shift that quantization causes in each channel.
-    pub bias_correction: bool,
-    /// Whether activations get a scale per channel where their neighbours absorb it.
+    /// Bits of the activations that layers read, 2 to 8.
+    pub activation_bits: u8,
+    /// Whether activations get a scale per channel where their neighbours absorb it. Only where weights have one too and no activation
+    /// has fewer than 8 bits.
     pub channel_scales: bool,
+    /// How weights are quantized.
+    pub weights: Quantizer,
+    /// The first and the last layer, where they differ from the others.
+    pub ends: Option<LayerRecipe>,
+    /// Layers that differ, by name or kind; the last that matches counts.
+    pub layers: Vec<Override>,
+    /// What is done then, in order.
+    pub steps: Vec<Step>,
 }
 
-/// Bytes a recipe file may have: it is four lines.
+/// The quantizers of some layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LayerRecipe {
+    /// How their weights are quantized.
+    pub weights: Quantizer,
+    /// Bits of the activations they read.
+    pub activation_bits: u8,
+}
+
+/// Layers that differ from the rest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Override {
+    /// Which.
+    pub which: Which,
+    /// How their weights are quantized, if not as the others'.
+    pub weights: Option<Quantizer>,
+    /// Bits of the activations they read, if not as the others'.
+    pub activation_bits: Option<u8>,
+}
+
+/// Picks layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// By the node's name, in which `*` stands for anything.
+    Name(String),
+    /// By what they are.
+    Kind(LayerKind),
+}
+
+/// Kinds of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerKind {
+    /// Convolutions with one input channel a group.
+    Depthwise,
+    /// Convolutions of 1x1 that are not depthwise.
+    Pointwise,
+    /// All other convolutions.
+    Conv,
+    /// Fully connected layers.
+    Gemm,
+    /// The layers that read the image.
+    First,
+    /// The layers that make the scores.
+    Last,
+}
+
+/// One algorithm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum Step {
+    /// Biases take back the mean shift of the rounded weights.
+    BiasCorrection,
+    /// Roundings, weights, biases and step sizes are learned.
+    Reconstruct(Reconstruction),
+}
+
+impl Step {
+    /// The step's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::BiasCorrection => "bias-correction",
+            Step::Reconstruct(settings) => settings.name(),
+        }
+    }
+}
+
+/// Bytes a recipe file may have.
 const FILE_BYTES_MAX: u64 = 1 << 16;
 
 impl Recipe {
-    /// The name of the built-in recipe, as it appears in file names and results.
+    /// The name of the default recipe.
     pub const NAME: &'static str = "int8";
 
     /// The recipe of that name, or in that file, with the name it goes by.
@@ -41,12 +119,13 @@ impl Recipe {
     /// `Recipe` names the file, line and key, or the names there are.
     pub fn open(name_or_file: &str) -> Result<(String, Recipe), Error> {
         let path = Path::new(name_or_file);
-        if name_or_file == Recipe::NAME {
-            return Ok((Recipe::NAME.to_owned(), Recipe::default()));
+        if let Some(preset) = PRESETS.iter().find(|preset| preset.name == name_or_file) {
+            return Ok((preset.name.to_owned(), (preset.recipe)()));
         }
         let wrong = |message: String| Error::Recipe { place: name_or_file.to_owned(), message };
         let size = std::fs::metadata(path).map_err(|e| {
-            wrong(format!("neither a file ({e}) nor a recipe; the one there is: {}", Recipe::NAME))
+            let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+            wrong(format!("neither a file ({e}) nor a recipe; there are: {}", names.join(", ")))
         })?;
         if size.len() > FILE_BYTES_MAX {
             return Err(wrong(format!("{} bytes, expected at most {FILE_BYTES_MAX}", size.len())));
@@ -61,40 +140,85 @@ impl Recipe {
     /// # Errors
     /// `Recipe` names the line and what is wrong with it.
     pub fn from_toml(text: &str, file: &str) -> Result<Recipe, Error> {
-        let recipe: Recipe = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..start].iter().filter(|&&b| b == b'\n').count() + 1;
-            Error::Recipe {
-                place: format!("{file} line {line}"),
-                message: error.message().replace('\n', " "),
-            }
-        })?;
-        recipe.validated(file)
+        file::parse(text, file)
     }
 
-    /// Refuses settings outside their range.
-    fn validated(self, file: &str) -> Result<Recipe, Error> {
-        let wrong = |message: String| Error::Recipe { place: file.to_owned(), message };
-        match self.activations {
-            RangeRule::Percentile { percent } if !(percent > 50.0 && percent <= 100.0) => {
-                Err(wrong(format!("percent: found {percent}, expected more than 50, at most 100")))
+    /// Whether activations get scales per channel.
+    #[must_use]
+    pub fn has_channel_scales(&self) -> bool {
+        let mut all = std::iter::once((&self.weights, self.activation_bits))
+            .chain(self.ends.iter().map(|ends| (&ends.weights, ends.activation_bits)))
+            .chain(self.layers.iter().map(|layer| {
+                let weights = layer.weights.as_ref().unwrap_or(&self.weights);
+                (weights, layer.activation_bits.unwrap_or(self.activation_bits))
+            }));
+        let fits = |(weights, bits): (&Quantizer, u8)| {
+            weights.granularity == Granularity::Channel && bits == 8
+        };
+        self.channel_scales && all.all(fits)
+    }
+
+    /// Which layer of `graph` gets which quantizers.
+    #[must_use]
+    pub fn assign(&self, graph: &Graph) -> Assignment {
+        Assignment::new(graph, |node, position| {
+            let ends = self.ends.as_ref().filter(|_| position != Position::Middle);
+            let mut layer = match ends {
+                Some(ends) => {
+                    Layer { weights: ends.weights.clone(), activation_bits: ends.activation_bits }
+                }
+                None => {
+                    Layer { weights: self.weights.clone(), activation_bits: self.activation_bits }
+                }
+            };
+            for other in self.layers.iter().filter(|o| o.which.matches(graph, node, position)) {
+                layer.activation_bits = other.activation_bits.unwrap_or(layer.activation_bits);
+                if let Some(weights) = &other.weights {
+                    layer.weights = weights.clone();
+                }
             }
-            RangeRule::MovingAverage { momentum } if !(momentum > 0.0 && momentum <= 1.0) => {
-                Err(wrong(format!("momentum: found {momentum}, expected more than 0, at most 1")))
-            }
-            _ => Ok(self),
-        }
+            layer
+        })
     }
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        Recipe {
-            activations: RangeRule::Mse,
-            weights: WeightRule::MaxAbs,
-            bias_correction: true,
-            channel_scales: true,
+        presets::int8()
+    }
+}
+
+impl Which {
+    fn matches(&self, graph: &Graph, node: &Node, position: Position) -> bool {
+        match self {
+            Which::Name(pattern) => glob(pattern.as_bytes(), node.name.as_bytes()),
+            Which::Kind(LayerKind::First) => position == Position::First,
+            Which::Kind(LayerKind::Last) => position == Position::Last,
+            Which::Kind(kind) => LayerKind::of(graph, node) == Some(*kind),
         }
+    }
+}
+
+impl LayerKind {
+    /// What a node is, apart from where it stands.
+    fn of(graph: &Graph, node: &Node) -> Option<LayerKind> {
+        let weight = graph.constant_input(node, 1)?;
+        match (&node.op, &weight.shape()[..]) {
+            (Op::Gemm(_), _) => Some(LayerKind::Gemm),
+            (Op::Conv(conv), [_, 1, ..]) if conv.groups > 1 => Some(LayerKind::Depthwise),
+            (Op::Conv(_), [_, _, 1, 1]) => Some(LayerKind::Pointwise),
+            (Op::Conv(_), _) => Some(LayerKind::Conv),
+            _ => None,
+        }
+    }
+}
+
+/// Whether `text` is `pattern`, in which `*` stands for any run of bytes.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern {
+        [] => text.is_empty(),
+        [b'*', rest @ ..] => (0..=text.len()).any(|i| glob(rest, &text[i..])),
+        [first, rest @ ..] => text.first() == Some(first) && glob(rest, &text[1..]),
     }
 }
 

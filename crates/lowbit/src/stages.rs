@@ -5,14 +5,15 @@ use std::path::Path;
 use lowbit_graph::Graph;
 use lowbit_graph::passes::{Placement, lower_qdq, trace};
 use lowbit_ptq::{
-    Calibration, LayerError, Plan, Progress, QuantizedGraph, Rounding, Samples, calibrate,
-    layer_errors, quantize,
+    Calibration, LayerError, Plan, Progress, QuantizedGraph, Reconstruction, Rounding, Samples,
+    UnitReport, bias_correction, calibrate, iterations, layer_errors, quantize, reconstruct,
 };
+use serde::Serialize;
 
 use lowbit_tensor::Tensor;
 
 use crate::inspect::macs;
-use crate::{Error, Images, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
+use crate::{Error, Images, InputShape, LayerResult, Model, Notes, Recipe, Step, write_atomically};
 
 /// A float classifier in canonical form that holds something to quantize.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Quantized {
     pub integer: Graph,
     /// How each node runs.
     pub placements: Vec<Placement>,
+    /// What the recipe's steps did.
+    pub steps: Vec<StepReport>,
     recipe: Recipe,
 }
 
@@ -74,25 +77,75 @@ impl Float {
         progress: Progress<'_>,
     ) -> Result<Calibrated, Error> {
         let graph = &self.model.graph;
-        let plan = Plan::new(graph, recipe.channel_scales)?;
+        let plan = Plan::new(graph, recipe.has_channel_scales())?;
         let calibration = calibrate(graph, &plan, images, recipe.activations, progress)?;
-        Ok(Calibrated { float: self, plan, calibration, recipe: *recipe })
+        Ok(Calibrated { float: self, plan, calibration, recipe: recipe.clone() })
     }
 }
 
 impl Calibrated {
-    /// Quantizes weights, biases and activations.
+    /// Quantizes weights, biases and activations, and takes the recipe's steps. Steps that learn do so on `images`; `seed` names what they
+    /// draw at random.
     ///
     /// # Errors
-    /// `Ptq` when a weight or range is not finite.
-    pub fn quantize(self) -> Result<Quantized, Error> {
+    /// `Ptq` when a weight or range is not finite, a quantizer does not fit its layer, or an image cannot be read.
+    pub fn quantize(
+        self,
+        images: &dyn Samples,
+        seed: u64,
+        watch: &dyn Watch,
+    ) -> Result<Quantized, Error> {
         let graph = &self.float.model.graph;
-        let rounding =
-            Rounding { weights: self.recipe.weights, bias_correction: self.recipe.bias_correction };
-        let quantized = quantize(graph, &self.plan, &self.calibration, rounding)?;
+        let rounding = Rounding { assignment: self.recipe.assign(graph), seed };
+        let mut quantized = quantize(graph, &self.plan, &self.calibration, &rounding)?;
+        let mut reports = vec![];
+        for step in &self.recipe.steps {
+            let units = match step {
+                Step::BiasCorrection => {
+                    quantized = bias_correction(graph, &quantized, &self.calibration);
+                    vec![]
+                }
+                Step::Reconstruct(settings) => {
+                    let settings = Reconstruction { seed, ..*settings };
+                    watch.begin(step.name(), iterations(graph, &quantized, &settings));
+                    let progress = |n| watch.advance(n);
+                    let (learned, units) =
+                        reconstruct(graph, &quantized, images, &settings, &progress)?;
+                    quantized = learned;
+                    units
+                }
+            };
+            reports.push(StepReport { step: step.name().to_owned(), units });
+        }
         let (integer, placements) = lower_qdq(&quantized.graph)?;
-        Ok(Quantized { float: self.float, quantized, integer, placements, recipe: self.recipe })
+        let Calibrated { float, recipe, .. } = self;
+        Ok(Quantized { float, quantized, integer, placements, recipe, steps: reports })
     }
+}
+
+/// Hears how the steps of a recipe go.
+pub trait Watch: Sync {
+    /// A step of `total` iterations begins.
+    fn begin(&self, step: &'static str, total: usize);
+
+    /// `done` more iterations of it are over.
+    fn advance(&self, done: usize);
+}
+
+/// Nobody watches.
+impl Watch for () {
+    fn begin(&self, _: &'static str, _: usize) {}
+
+    fn advance(&self, _: usize) {}
+}
+
+/// What one step of a recipe did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Its name.
+    pub step: String,
+    /// Errors of the units it learned, before and after.
+    pub units: Vec<UnitReport>,
 }
 
 impl Quantized {
@@ -121,17 +174,16 @@ impl Quantized {
             let weight = self.quantized.weights.iter().find(|w| w.node == node.name);
             let Some(weight) = weight else { continue };
             let error = errors.iter().find(|error| error.value == node.output());
-            let codes = self.quantized.graph.constant(weight.codes).map_or(0, |c| c.size_bytes());
-            let beside = weight.scales.len() * if weight.bias.is_some() { 8 } else { 4 };
+            let bias = weight.bias.as_ref().map_or(0, |bias| 4 * bias.values.len() as u64);
             layers.push(LayerResult {
                 name: node.name.clone(),
                 op: node.op.name().to_owned(),
-                bits_w: Some(8),
-                bits_a: Some(8),
+                bits_w: Some(weight.coded.bits().into()),
+                bits_a: Some(weight.input_bits.into()),
                 sqnr_db: error.map(|e| e.sqnr_db).filter(|db| db.is_finite()),
                 cosine: error.map(|e| e.cosine),
                 macs: macs(&model.graph, node, &traced),
-                bytes: (codes + beside) as u64,
+                bytes: weight.coded.size().total_bytes() + bias,
             });
         }
         Ok(layers)

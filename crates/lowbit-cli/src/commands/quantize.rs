@@ -4,12 +4,13 @@ mod images;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use lowbit::{
-    Evaluation, Float, Images, Model, Notes, Preprocess, Quantized, RangeRule, Recipe, Results,
-    Runner, Seconds, Sizes, Subset, WeightRule,
+    Evaluation, Float, Images, Model, Notes, Preprocess, Quantized, Quantizer, RangeRule, Recipe,
+    Results, Runner, Seconds, Sizes, Subset, Watch,
 };
 use lowbit_ptq::Samples;
 
@@ -41,9 +42,9 @@ pub(crate) struct QuantizeArgs {
     /// How activation ranges are chosen: min-max, moving-average, percentile, mse, kl [default: the recipe's, mse]
     #[arg(long, value_name = "NAME", value_parser = RangeRule::parse)]
     observer: Option<RangeRule>,
-    /// How weight scales are chosen: max-abs, mse [default: the recipe's, max-abs]
-    #[arg(long, value_name = "NAME", value_parser = WeightRule::parse)]
-    weights: Option<WeightRule>,
+    /// How weights are quantized: a name that `lowbit recipes --quantizers` lists [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = Quantizer::preset)]
+    weights: Option<Quantizer>,
     /// Exit with 3 if top-1 drops by more than this many points: 1% or 1
     #[arg(long, value_name = "X%", value_parser = parse_points)]
     max_drop: Option<f64>,
@@ -220,7 +221,7 @@ fn quantize(
     let (_, recipe) = Recipe::open(&args.recipe)?;
     let recipe = Recipe {
         activations: args.observer.unwrap_or(recipe.activations),
-        weights: args.weights.unwrap_or(recipe.weights),
+        weights: args.weights.clone().unwrap_or(recipe.weights),
         ..recipe
     };
     let float = Float::new(opened.model.clone())?;
@@ -229,9 +230,33 @@ fn quantize(
     let calibrated = float.calibrate(&images, &recipe, &|n| stage.advance(n))?;
     let calibrate = stage.finish().as_secs_f64();
     let start = Instant::now();
-    let quantized = calibrated.quantize()?;
+    let steps = Steps { terminal, stage: Mutex::default() };
+    let quantized = calibrated.quantize(&images, args.images.seed(), &steps)?;
+    drop(steps);
     let quantize = start.elapsed().as_secs_f64();
     Ok((quantized, Seconds { calibrate, quantize, evaluate: 0.0 }))
+}
+
+/// Shows how the steps of a recipe go.
+struct Steps<'a> {
+    terminal: &'a Terminal,
+    stage: Mutex<Option<Stage>>,
+}
+
+impl Watch for Steps<'_> {
+    fn begin(&self, step: &'static str, total: usize) {
+        if let Ok(mut stage) = self.stage.lock() {
+            *stage = Some(Stage::start(self.terminal, step, total));
+        }
+    }
+
+    fn advance(&self, done: usize) {
+        if let Ok(stage) = self.stage.lock()
+            && let Some(stage) = stage.as_ref()
+        {
+            stage.advance(done);
+        }
+    }
 }
 
 /// Images that the errors of layers are measured on: means over whole feature maps need few.
@@ -262,7 +287,7 @@ fn evaluate(
     let results = Results {
         model: super::eval::file_name(&model.path),
         recipe: String::new(),
-        settings: *quantized.recipe(),
+        settings: quantized.recipe().clone(),
         seed: 0,
         calibration_images: chosen.calibration.len(),
         images: evaluation.as_ref().map_or(0, |evaluation| evaluation.images),

@@ -119,6 +119,7 @@ impl Lowering {
             Op::Unary(unary @ (Unary::Sigmoid | Unary::LeakyRelu { .. })) => {
                 self.pool(node, Op::QLinearUnary(*unary))
             }
+            Op::Clip if self.clips_codes(node) => Ok(Runs::Codes),
             Op::Unary(Unary::Relu) | Op::Clip => self.activation(node),
             op if op.moves_elements() => self.movement(node),
             Op::QLinearConv(_)
@@ -135,6 +136,12 @@ impl Lowering {
             | Op::QLinearSoftmax(_) => Ok(Runs::Integer(node.op.name())),
             op => Err(format!("no integer form of {}", op.name())),
         }
+    }
+
+    /// Whether a Clip narrows the codes that a QuantizeLinear makes.
+    fn clips_codes(&self, node: &Node) -> bool {
+        let producer = node.input(0).and_then(|value| self.producers.get(&value));
+        producer.is_some_and(|producer| matches!(producer.op, Op::QuantizeLinear(_)))
     }
 
     /// What input `index` of `node` is dequantized from.
@@ -208,7 +215,20 @@ impl Lowering {
             None => 0,
             Some(value) => i32::try_from(*self.constant(value)?.to_i64()?.first()?).ok()?,
         };
-        Some((scale, zero_point, self.code_type(coded).range()?))
+        Some((scale, zero_point, self.code_range(coded)?))
+    }
+
+    /// Smallest and largest code: the type's, or those of the Clip that alone reads the codes (activations below 8 bits).
+    fn code_range(&self, coded: Coded) -> Option<(i32, i32)> {
+        let whole = self.code_type(coded).range()?;
+        let Some(clip) = self.only_reader(coded.codes).filter(|reader| reader.op == Op::Clip)
+        else {
+            return Some(whole);
+        };
+        let limit = |index: usize| -> Option<i32> {
+            i32::try_from(*self.constant(clip.input(index)?)?.to_i64()?.first()?).ok()
+        };
+        Some((limit(1).unwrap_or(whole.0).max(whole.0), limit(2).unwrap_or(whole.1).min(whole.1)))
     }
 
     /// Puts `nodes` in the place of what `node` and its QuantizeLinear did.

@@ -12,26 +12,65 @@ fn check(text: &str, expected: &str) {
 #[test]
 fn keys_may_be_left_out() {
     assert_eq!(Recipe::from_toml("", "r.toml").unwrap(), Recipe::default());
-    let recipe = Recipe::from_toml("weights = \"mse\"\nbias_correction = false", "r.toml").unwrap();
-    assert_eq!(
-        recipe,
-        Recipe { weights: WeightRule::Mse, bias_correction: false, ..Recipe::default() }
-    );
+    let text = "weights = \"int8-mse\"\nbias_correction = false";
+    let recipe = Recipe::from_toml(text, "r.toml").unwrap();
+    let weights = Quantizer::preset("int8-mse").unwrap();
+    assert_eq!(recipe, Recipe { weights, steps: vec![], ..Recipe::default() });
+}
+
+#[test]
+fn a_file_changes_a_named_recipe() {
+    let text = r#"
+        base = "w4a8"
+        [activations]
+        bits = 4
+        [ends]
+        same = true
+        [[layers]]
+        kind = "depthwise"
+        weights = { quantizer = "int4-mse", granularity = { per = "group", size = 32 } }
+        [[steps]]
+        step = "adaround"
+        iterations = 7
+    "#;
+    let recipe = Recipe::from_toml(text, "r.toml").unwrap();
+    assert_eq!((recipe.activation_bits, recipe.ends), (4, None));
+    let weights = recipe.layers[0].weights.as_ref().unwrap();
+    assert_eq!(weights.granularity, Granularity::Group { size: 32 });
+    let [Step::Reconstruct(settings)] = &recipe.steps[..] else { panic!("{:?}", recipe.steps) };
+    assert_eq!((settings.name(), settings.iterations), ("adaround", 7));
 }
 
 #[test]
 fn errors_name_line_and_key() {
-    check("weights = \"mse\"\nwidth = 4", "r.toml line 2: unknown field `width`");
-    check("weights = \"best\"", "line 1: unknown variant `best`");
+    check("weights = \"int8\"\nwidth = 4", "r.toml line 2: unknown field `width`");
+    check("weights = \"best\"", "line 1: unknown quantizer \"best\"");
+    check("weights = 4", "line 1: expected the name of a quantizer");
     check("activations = { rule = \"percentile\", percent = 20.0 }", "percent: found 20");
     check("activations = { rule = \"moving-average\", momentum = 0.0 }", "momentum: found 0");
+    check("activations = { rule = \"mse\", percent = 99.0 }", "percent belongs to");
+    check("\n[activations]\nbits = 9", "line 2: activation bits: found 9, expected 2 to 8");
     check("channel_scales = 3", "line 1: invalid type");
+    check("base = \"int9\"", "line 1: base: no recipe \"int9\"");
+    check(
+        "[[steps]]\nstep = \"brecq\"\n[[steps]]\nstep = \"magic\"",
+        "line 3: step: found \"magic\"",
+    );
+    check("[[steps]]\nstep = \"brecq\"\ndrop = 2.0", "drop: found 2, expected 0 to 1");
+    check("[[layers]]\nactivation_bits = 4", "line 1: layers: expected name or kind");
 }
 
 #[test]
 fn an_unknown_name_lists_the_names() {
     let error = Recipe::open("int9").unwrap_err().to_string();
-    assert!(error.contains("int9") && error.contains("the one there is: int8"), "{error}");
+    assert!(error.contains("int9") && error.contains("there are: int8, "), "{error}");
+}
+
+#[test]
+fn names_match_with_stars() {
+    let is = |pattern: &str, text: &str| glob(pattern.as_bytes(), text.as_bytes());
+    assert!(is("*/conv1/*", "/layer1/conv1/Conv") && is("a", "a") && is("*", ""));
+    assert!(!is("conv", "conv1") && !is("*/conv2/*", "/layer1/conv1/Conv"));
 }
 
 /// The fuzz target's seeds, as they are and with bytes changed: a recipe or an error, never a panic.

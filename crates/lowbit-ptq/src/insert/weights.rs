@@ -1,0 +1,268 @@
+//! Weights and biases in the graph: written once by insertion, and again by every algorithm that changes them.
+
+use lowbit_graph::{Graph, Node, ValueId, quantize_bias};
+use lowbit_quant::{CodedWeight, QuantError};
+use lowbit_tensor::Tensor;
+
+use super::rows::turn;
+use super::{Bias, Held, Inserter, QuantizedGraph, Reading, Rounding, Rows, Weight};
+use crate::reconstruct::StepSize;
+use crate::{Found, PtqError};
+
+/// Bias codes stay below this, so that adding them to any int32 sum the kernels allow cannot overflow.
+const BIAS_LIMIT: f32 = (1 << 30) as f32;
+
+impl Inserter {
+    /// Quantizes the weight and bias of the node at `index`, where it is a layer that reads codes.
+    pub(super) fn weights(
+        &mut self,
+        float: &Graph,
+        index: usize,
+        rounding: &Rounding,
+    ) -> Result<(), PtqError> {
+        let node = &float.nodes[index];
+        let Some(layer) = rounding.assignment.layers.get(&index) else { return Ok(()) };
+        let Some(mut rows) = Rows::of(float, node) else { return Ok(()) };
+        let Some(reading) = self.reading(float, index) else { return Ok(()) };
+        let Some(input_scale) = reading.scale else { return Ok(()) };
+        let named = |source| PtqError::Value { name: node.name.clone(), source };
+        let factors = input_factors(&reading.found);
+        rows.scale_inputs(&node.op, factors.as_deref());
+        let seed = rounding.seed;
+        let coded = layer.weights.fit(&rows.values, &rows.shape, None, seed).map_err(named)?;
+        let bias = float_bias(float, node, rows.channels()).map_err(named)?;
+        let input = reading.found.tensor.scale;
+        let mut coded = guard(coded, &rows, (&bias, input)).map_err(named)?;
+        // Every layer gets a bias that can be corrected, unless it has one of another form.
+        let bias = bias.or_else(|| node.input(2).is_none().then(|| vec![0.0; rows.channels()]));
+        let bias = self.scale_outputs(node, bias, (&mut rows, &mut coded)).map_err(named)?;
+        self.hold(index, node, (rows, coded), (bias, input_scale, reading));
+        Ok(())
+    }
+
+    /// Puts a quantized weight and its bias into the graph.
+    fn hold(
+        &mut self,
+        index: usize,
+        node: &Node,
+        (rows, coded): (Rows, CodedWeight),
+        (bias, input_scale, reading): (Option<Vec<f32>>, ValueId, Reading),
+    ) {
+        let name = format!("{}_weight", node.name);
+        let channels = rows.channels();
+        let turned = rows.turned;
+        let (held, result) = match coded.integers() {
+            Some(_) => {
+                let zeros = Tensor::vector(vec![0i8; channels]);
+                let empty = Tensor::vector(Vec::<i8>::new());
+                let operands = [empty, Tensor::vector(vec![1.0f32; channels]), zeros];
+                let [codes, scales, result] = self.dequantized(&name, operands, i64::from(turned));
+                (Held::Integers { codes, scales, turned }, result)
+            }
+            None => {
+                let empty = Tensor::vector(Vec::<f32>::new());
+                let result = self.quantized.graph.add_constant(&format!("{name}_decoded"), empty);
+                (Held::Floats { turned }, result)
+            }
+        };
+        self.quantized.graph.nodes[index].inputs[1] = Some(result);
+        let on_integers = matches!(held, Held::Integers { .. });
+        let bias = bias.map(|values| self.hold_bias(index, node, values, on_integers));
+        let tensor = reading.found.tensor;
+        let Some(input) = node.input(0) else { return };
+        self.quantized.weights.push(Weight {
+            node: node.name.clone(),
+            index,
+            input,
+            latent: rows.values.clone(),
+            target: rows.values,
+            shape: rows.shape,
+            coded: coded.clone(),
+            result,
+            bias,
+            input_scale,
+            input_bits: (tensor.qmax - tensor.qmin + 1).ilog2() as u8,
+            held,
+        });
+        let last = self.quantized.weights.len() - 1;
+        self.quantized.set_weight(last, coded);
+    }
+
+    fn hold_bias(
+        &mut self,
+        index: usize,
+        node: &Node,
+        values: Vec<f32>,
+        on_integers: bool,
+    ) -> Bias {
+        let name = format!("{}_bias", node.name);
+        let (result, codes) = if on_integers {
+            let zeros = Tensor::vector(vec![0i32; values.len()]);
+            let scales = Tensor::vector(vec![1.0f32; values.len()]);
+            let [codes, scales, result] =
+                self.dequantized(&name, [zeros.clone(), scales, zeros], 0);
+            (result, Some([codes, scales]))
+        } else {
+            (self.quantized.graph.add_constant(&name, Tensor::vector(values.clone())), None)
+        };
+        let inputs = &mut self.quantized.graph.nodes[index].inputs;
+        inputs.resize(inputs.len().max(3), None);
+        inputs[2] = Some(result);
+        Bias { values, result, codes }
+    }
+
+    /// Multiplies each output channel so that its codes mean what the result's scales per channel say.
+    fn scale_outputs(
+        &self,
+        node: &Node,
+        bias: Option<Vec<f32>>,
+        (rows, coded): (&mut Rows, &mut CodedWeight),
+    ) -> Result<Option<Vec<f32>>, QuantError> {
+        let found = self.parameters.get(&node.output());
+        let Some((_, Found { tensor, channels: Some(channels) })) = found else { return Ok(bias) };
+        let mut scales = coded.scales().to_vec();
+        let mut bias = bias.unwrap_or_else(|| vec![0.0; rows.channels()]);
+        let per_channel = rows.per_channel();
+        for (c, (row, bias)) in rows.values.chunks_mut(per_channel).zip(&mut bias).enumerate() {
+            let factor = tensor.scale / channels.scales[c];
+            let shift = (channels.zero_points[c] - tensor.zero_point) as f32 * tensor.scale;
+            row.iter_mut().for_each(|w| *w *= factor);
+            scales[c] *= factor;
+            *bias = *bias * factor + shift;
+        }
+        *coded = coded.with_scales(scales)?;
+        Ok(Some(bias))
+    }
+}
+
+impl Weight {
+    fn turned(&self) -> bool {
+        match self.held {
+            Held::Integers { turned, .. } | Held::Floats { turned } => turned,
+        }
+    }
+
+    /// The shape of the weight in the graph.
+    pub(crate) fn graph_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.turned() {
+            shape.reverse();
+        }
+        shape
+    }
+}
+
+/// Rows of output channels as the graph holds them.
+pub(crate) fn back_to_graph<T: Copy>(weight: &Weight, rows: Vec<T>) -> Vec<T> {
+    if weight.turned() { turn(&rows, weight.target.len() / weight.shape[0].max(1)) } else { rows }
+}
+
+/// What the graph holds as rows of output channels.
+pub(crate) fn to_rows<T: Copy>(weight: &Weight, held: &[T]) -> Vec<T> {
+    if weight.turned() { turn(held, weight.shape[0]) } else { held.to_vec() }
+}
+
+impl QuantizedGraph {
+    /// Replaces the step size of a group of activations, and the bias codes whose scale follows from it.
+    pub(crate) fn set_step_size(&mut self, name: StepSize, scale: f32) {
+        let mut changed = vec![];
+        for site in self.sites.iter_mut().chain(&mut self.narrowed) {
+            if site.group == name.group && site.parameters.qmax == name.qmax {
+                site.parameters.scale = scale;
+                changed.push(site.scale);
+                self.graph.set_constant(site.scale, Tensor::scalar(scale));
+            }
+        }
+        for index in 0..self.weights.len() {
+            let weight = &self.weights[index];
+            if let Some(bias) =
+                weight.bias.as_ref().filter(|_| changed.contains(&weight.input_scale))
+            {
+                let values = bias.values.clone();
+                self.set_bias(index, values);
+            }
+        }
+    }
+
+    /// Replaces the codes of weight `index`, and the bias codes whose scale follows the weight's.
+    pub fn set_weight(&mut self, index: usize, coded: CodedWeight) {
+        let weight = &mut self.weights[index];
+        weight.coded = coded;
+        match (weight.held, weight.coded.integers()) {
+            (Held::Integers { codes, scales, .. }, Some((values, found))) => {
+                let tensor = Tensor::new(weight.graph_shape(), back_to_graph(weight, values));
+                self.graph.set_constant(codes, tensor);
+                self.graph.set_constant(scales, Tensor::vector(found));
+            }
+            _ => {
+                let values = back_to_graph(weight, weight.coded.decode());
+                let tensor = Tensor::new(weight.graph_shape(), values);
+                self.graph.set_constant(weight.result, tensor);
+            }
+        }
+        if let Some(bias) = self.weights[index].bias.as_ref().map(|bias| bias.values.clone()) {
+            self.set_bias(index, bias);
+        }
+    }
+
+    /// Replaces the bias of weight `index`.
+    ///
+    /// # Panics
+    /// When the layer has none.
+    pub fn set_bias(&mut self, index: usize, values: Vec<f32>) {
+        let weight = &self.weights[index];
+        let input = self.graph.constant(weight.input_scale).map_or(1.0, |s| s.f32s()[0]);
+        let integers = weight.coded.integers();
+        let bias = self.weights[index].bias.as_mut().expect("the layer has a bias");
+        match (bias.codes, integers) {
+            (Some([codes, scales]), Some((_, found))) => {
+                let products: Vec<f32> = found.iter().map(|weight| input * weight).collect();
+                let coded = values.iter().zip(&products).map(|(&b, &s)| quantize_bias(b, s));
+                self.graph.set_constant(codes, Tensor::vector(coded.collect::<Vec<i32>>()));
+                self.graph.set_constant(scales, Tensor::vector(products));
+            }
+            _ => self.graph.set_constant(bias.result, Tensor::vector(values.clone())),
+        }
+        bias.values = values;
+    }
+}
+
+/// Raises the scale of channels whose bias would not fit int32 at s_x·s_w.
+fn guard(
+    coded: CodedWeight,
+    rows: &Rows,
+    (bias, input): (&Option<Vec<f32>>, f32),
+) -> Result<CodedWeight, QuantError> {
+    let Some((_, found)) = coded.integers() else { return Ok(coded) };
+    let mut scales = coded.scales().to_vec();
+    let one = scales.len() == 1;
+    for (c, b) in bias.iter().flatten().enumerate() {
+        let group = if one { 0 } else { c };
+        let least = b.abs() / (input * BIAS_LIMIT);
+        scales[group] = scales[group].max(coded.scales()[group] * least / found[group]);
+    }
+    if scales == coded.scales() {
+        return Ok(coded);
+    }
+    coded.with_scales(scales)?.round_to(&rows.values)
+}
+
+/// The node's bias as one float per output channel; `None` when it has none, or one of another form.
+fn float_bias(float: &Graph, node: &Node, channels: usize) -> Result<Option<Vec<f32>>, QuantError> {
+    let Some(bias) = float.constant_input(node, 2) else {
+        return Ok(None);
+    };
+    let values = bias.f32s();
+    if let Some(&found) = values.iter().find(|b| !b.is_finite()) {
+        return Err(QuantError::NotFinite { found });
+    }
+    let scaled = matches!(&node.op, lowbit_graph::Op::Gemm(gemm) if gemm.beta != 1.0);
+    let row = values.len() == channels && bias.shape().last() == Some(&channels);
+    Ok((row && !scaled).then(|| values.to_vec()))
+}
+
+/// What each input channel of a convolution is multiplied by so that codes mean what the scales per channel say: x = f · x'.
+fn input_factors(input: &Found) -> Option<Vec<f32>> {
+    let channels = input.channels.as_ref()?;
+    Some(channels.scales.iter().map(|scale| scale / input.tensor.scale).collect())
+}

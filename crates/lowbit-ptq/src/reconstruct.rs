@@ -1,0 +1,335 @@
+//! Learns roundings, biases and step sizes so that each part of the network keeps its output, on images without labels.
+//!
+//! ```text
+//! for each unit (layer, block, network), in order:
+//!     inputs  = what the unit reads in the quantized network so far
+//!     targets = what it makes in the float network
+//!     repeat: pick a batch; run the unit with soft weights; step against the gradient of |output - target|²
+//!     write the hard weights
+//! ```
+//!
+//! The gradients are those of the graph itself. A batch is always cut into the same shards, whose gradients are summed in order: the
+//! result does not depend on the number of threads.
+
+mod adam;
+mod augment;
+mod capture;
+mod loss;
+mod settings;
+mod trainee;
+mod units;
+
+use lowbit_graph::{Graph, Input, Op, Session, ValueId, Workspace};
+use lowbit_tensor::{DType, Rng, Tensor};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::{Progress, PtqError, QuantizedGraph, Samples};
+use capture::{Pairs, capture};
+use loss::Loss;
+pub use settings::{Algorithm, Reconstruction, Variable};
+pub(crate) use trainee::StepSize;
+use trainee::Trainee;
+pub use units::Scope;
+use units::{Unit, units};
+
+/// How one unit went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnitReport {
+    /// Its last layer.
+    pub name: String,
+    /// Mean squared error per element before and after, of a network the divergence of its scores per image.
+    pub error: [f64; 2],
+    /// Images used.
+    pub images: usize,
+}
+
+/// Shards of a batch: as many threads can share a step.
+const SHARDS: usize = 4;
+
+/// Reconstructs every unit. `progress` hears of every iteration.
+///
+/// # Errors
+/// `Sample` or `Graph` when an image cannot be read or run, `Value` when training diverges.
+pub fn reconstruct(
+    float: &Graph,
+    quantized: &QuantizedGraph,
+    samples: &dyn Samples,
+    settings: &Reconstruction,
+    progress: Progress<'_>,
+) -> Result<(QuantizedGraph, Vec<UnitReport>), PtqError> {
+    let mut quantized = quantized.clone();
+    let mut reports = vec![];
+    for (i, unit) in units(float, &quantized, settings.scope).into_iter().enumerate() {
+        let mut rng = Rng::new(settings.seed ^ (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (learned, report) = match settings.scope {
+            Scope::Layer | Scope::Block => {
+                let data = (samples, settings.budget_bytes, settings.drop > 0.0);
+                let pairs = capture(float, &quantized, &unit, data)?;
+                unit_by_outputs(&quantized, (unit, &pairs), (settings, &mut rng), progress)?
+            }
+            Scope::Network => {
+                let data = (float, samples);
+                network(&quantized, (unit, data), (settings, &mut rng), progress)?
+            }
+        };
+        quantized = learned;
+        reports.push(report);
+    }
+    Ok((quantized, reports))
+}
+
+/// Keeps the output of one layer or block.
+fn unit_by_outputs(
+    quantized: &QuantizedGraph,
+    (unit, pairs): (Unit, &Pairs),
+    (settings, rng): (&Reconstruction, &mut Rng),
+    progress: Progress<'_>,
+) -> Result<(QuantizedGraph, UnitReport), PtqError> {
+    let start = unit_error(quantized, &unit, pairs)?;
+    let bare = part(quantized, &unit, &pairs.inputs.shape);
+    let trainee = Trainee::new(quantized, &unit, &bare, settings);
+    // The loss starts at the number of weights, so that learning rates and the pull mean the same for every unit.
+    let count: usize = unit.weights.iter().map(|&i| quantized.weights[i].target.len()).sum();
+    let per_batch = settings.batch.min(pairs.images) * pairs.targets.per_image();
+    let weight = (count as f64 / (start.max(f64::MIN_POSITIVE) * per_batch as f64)) as f32;
+    let source = (Source::Captured(pairs), Loss::Squared { weight });
+    let mut training = Training::new(quantized, &bare, trainee, source, settings)?;
+    for iteration in 0..settings.iterations {
+        training.iterate(rng, iteration)?;
+        progress(1);
+    }
+    let mut learned = quantized.clone();
+    training.trainee.write(&mut learned)?;
+    let end = unit_error(&learned, &unit, pairs)?;
+    // An algorithm may not leave a unit worse than it found it.
+    let kept = if end <= start { learned } else { quantized.clone() };
+    let error = [start, end];
+    Ok((kept, UnitReport { name: unit.name, error, images: pairs.images }))
+}
+
+/// Keeps the scores of the whole network.
+fn network(
+    quantized: &QuantizedGraph,
+    (unit, (float, samples)): (Unit, (&Graph, &dyn Samples)),
+    (settings, rng): (&Reconstruction, &mut Rng),
+    progress: Progress<'_>,
+) -> Result<(QuantizedGraph, UnitReport), PtqError> {
+    let scores = scores(float);
+    let seen = quantized.seen(scores);
+    let bare = quantized.graph.between(quantized.graph.inputs.clone(), vec![seen]);
+    let trainee = Trainee::new(quantized, &unit, &bare, settings);
+    let teacher = Session::new(&float.between(float.inputs.clone(), vec![scores]))?;
+    let weight = 1.0 / settings.batch.min(samples.len()) as f32;
+    let source =
+        (Source::Images { samples, teacher: Box::new(teacher) }, Loss::Divergence { weight });
+    let mut training = Training::new(quantized, &bare, trainee, source, settings)?;
+    // The mean of the first and of the last tenth.
+    let (tenth, mut error) = ((settings.iterations / 10).max(1), [0.0; 2]);
+    for iteration in 0..settings.iterations {
+        let loss = training.iterate(rng, iteration)?;
+        if iteration < tenth {
+            error[0] += loss / tenth as f64;
+        }
+        if iteration + tenth >= settings.iterations {
+            error[1] += loss / tenth as f64;
+        }
+        progress(1);
+    }
+    let mut learned = quantized.clone();
+    training.trainee.write(&mut learned)?;
+    Ok((learned, UnitReport { name: unit.name, error, images: samples.len() }))
+}
+
+/// The scores before a last Softmax.
+fn scores(float: &Graph) -> ValueId {
+    let output = float.outputs[0];
+    let maker = float.nodes.iter().find(|node| node.outputs.contains(&Some(output)));
+    let softmax = maker.filter(|node| matches!(node.op, Op::Softmax(_)));
+    softmax.and_then(|node| node.input(0)).unwrap_or(output)
+}
+
+/// Number of iterations [`reconstruct`] will report.
+#[must_use]
+pub fn iterations(float: &Graph, quantized: &QuantizedGraph, settings: &Reconstruction) -> usize {
+    units(float, quantized, settings.scope).len() * settings.iterations
+}
+
+/// The part of the quantized graph that is the unit, reading images of `shape`.
+fn part(quantized: &QuantizedGraph, unit: &Unit, shape: &[usize]) -> Graph {
+    let dims = std::iter::once(None).chain(shape[1..].iter().map(|&d| Some(d))).collect();
+    let fed = Input { value: quantized.seen(unit.input), dtype: DType::F32, dims };
+    quantized.graph.between(vec![fed], vec![quantized.seen(unit.output)])
+}
+
+/// Mean squared error per element of the unit with its hard weights, over the first images.
+fn unit_error(quantized: &QuantizedGraph, unit: &Unit, pairs: &Pairs) -> Result<f64, PtqError> {
+    let session = Session::new(&part(quantized, unit, &pairs.inputs.shape))?;
+    let images = pairs.images.min(ERROR_IMAGES);
+    let batches: Vec<Vec<usize>> =
+        (0..images).collect::<Vec<_>>().chunks(8).map(<[usize]>::to_vec).collect();
+    let sums: Vec<f64> = batches
+        .par_iter()
+        .map(|batch| {
+            let mut work = Workspace::serial();
+            let made = session.run(&[pairs.inputs.batch(batch)], &mut work)?;
+            let target = pairs.targets.batch(batch);
+            let squares = made[0]
+                .f32s()
+                .iter()
+                .zip(target.f32s())
+                .map(|(y, t)| f64::from(y - t) * f64::from(y - t));
+            Ok(squares.sum())
+        })
+        .collect::<Result<_, PtqError>>()?;
+    let count = images * pairs.targets.per_image();
+    Ok(sums.iter().sum::<f64>() / count.max(1) as f64)
+}
+
+/// Images on which a unit's error is measured.
+const ERROR_IMAGES: usize = 256;
+
+/// Where batches come from.
+enum Source<'a> {
+    /// What was captured at the unit's ends.
+    Captured(&'a Pairs),
+    /// Images, changed at random, and what the float network makes of them.
+    Images { samples: &'a dyn Samples, teacher: Box<Session> },
+}
+
+/// A part of a batch: what the unit reads, and what it should make.
+struct Shard {
+    input: Tensor,
+    target: Tensor,
+}
+
+struct Training<'a> {
+    quantized: &'a QuantizedGraph,
+    source: Source<'a>,
+    settings: &'a Reconstruction,
+    session: Session,
+    trainee: Trainee,
+    output: ValueId,
+    loss: Loss,
+    learned: Vec<ValueId>,
+    works: Vec<Workspace>,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        quantized: &'a QuantizedGraph,
+        bare: &Graph,
+        trainee: Trainee,
+        (source, loss): (Source<'a>, Loss),
+        settings: &'a Reconstruction,
+    ) -> Result<Self, PtqError> {
+        let learned = trainee.inputs(quantized);
+        let inputs = bare.inputs.iter().cloned().chain(learned.iter().cloned()).collect();
+        let session = Session::new(&bare.between(inputs, bare.outputs.clone()))?;
+        Ok(Training {
+            quantized,
+            source,
+            settings,
+            trainee,
+            output: bare.outputs[0],
+            loss,
+            session,
+            learned: learned.iter().map(|input| input.value).collect(),
+            works: (0..SHARDS).map(|_| Workspace::serial()).collect(),
+        })
+    }
+
+    /// One step on one batch; returns the loss.
+    fn iterate(&mut self, rng: &mut Rng, iteration: usize) -> Result<f64, PtqError> {
+        let available = self.source.images();
+        let picked = rng.sample(available, self.settings.batch.min(available));
+        let seed = rng.next_u64();
+        let progress = iteration as f32 / self.settings.iterations as f32;
+        let feeds = self.trainee.feeds(self.quantized)?;
+        let shards: Vec<&[usize]> = picked.chunks(picked.len().div_ceil(SHARDS)).collect();
+        let (session, source, loss) = (&self.session, &self.source, self.loss);
+        let (output, learned, drop) = (self.output, &self.learned, self.settings.drop);
+        let parts: Vec<(f64, Vec<Tensor>)> = self
+            .works
+            .par_iter_mut()
+            .zip(shards.into_par_iter().enumerate())
+            .map(|(work, (i, shard))| {
+                let mut rng = Rng::new(seed ^ i as u64);
+                let shard = source.shard(shard, drop, (&mut rng, work))?;
+                let all: Vec<&Tensor> = std::iter::once(&shard.input).chain(&feeds).collect();
+                let tape = session.record(&all, work)?;
+                let made = tape.value(output).expect("the tape holds the unit's output");
+                let (value, seed) = loss.gradient(made, &shard.target);
+                let gradients = session.backward(&tape, &[(output, seed)], learned, work)?;
+                tape.recycle(work);
+                Ok((value, gradients))
+            })
+            .collect::<Result<_, PtqError>>()?;
+        let total = parts.iter().map(|(value, _)| value).sum();
+        let gradients = sum(parts.into_iter().map(|(_, gradients)| gradients).collect());
+        self.trainee.step(self.quantized, &gradients, (self.settings, progress));
+        Ok(total)
+    }
+}
+
+impl Source<'_> {
+    fn images(&self) -> usize {
+        match self {
+            Source::Captured(pairs) => pairs.images,
+            Source::Images { samples, .. } => samples.len(),
+        }
+    }
+
+    fn shard(
+        &self,
+        indices: &[usize],
+        drop: f32,
+        (rng, work): (&mut Rng, &mut Workspace),
+    ) -> Result<Shard, PtqError> {
+        match self {
+            Source::Captured(pairs) => {
+                let target = pairs.targets.batch(indices);
+                Ok(Shard { input: mixed(pairs, indices, drop, rng), target })
+            }
+            Source::Images { samples, teacher } => {
+                let mut values = vec![];
+                let mut shape = vec![];
+                for &index in indices {
+                    let image = samples.get(index);
+                    let image = image.map_err(|source| PtqError::Sample { index, source })?;
+                    shape = image.shape().to_vec();
+                    values.extend(augment::augmented(&image, rng));
+                }
+                if let Some(first) = shape.first_mut() {
+                    *first = indices.len();
+                }
+                let input = Tensor::new(shape, values);
+                let target = teacher.run(std::slice::from_ref(&input), work)?.swap_remove(0);
+                Ok(Shard { input, target })
+            }
+        }
+    }
+}
+
+/// The shards' gradients, added in order.
+fn sum(parts: Vec<Vec<Tensor>>) -> Vec<Vec<f32>> {
+    let mut parts = parts.into_iter();
+    let first = parts.next().unwrap_or_default();
+    let mut total: Vec<Vec<f32>> = first.iter().map(|tensor| tensor.f32s().to_vec()).collect();
+    for part in parts {
+        for (sum, tensor) in total.iter_mut().zip(&part) {
+            sum.iter_mut().zip(tensor.f32s()).for_each(|(a, b)| *a += b);
+        }
+    }
+    total
+}
+
+/// A batch of inputs in which a share of the elements is the float network's.
+fn mixed(pairs: &Pairs, shard: &[usize], drop: f32, rng: &mut Rng) -> Tensor {
+    let quantized = pairs.inputs.batch(shard);
+    let Some(float) = &pairs.float_inputs else { return quantized };
+    let float = float.batch(shard);
+    let pick = |(q, f): (&f32, &f32)| if rng.uniform() < drop { *f } else { *q };
+    let values = quantized.f32s().iter().zip(float.f32s()).map(pick).collect();
+    Tensor::new(quantized.shape().clone(), values)
+}

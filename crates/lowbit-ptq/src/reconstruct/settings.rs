@@ -1,0 +1,147 @@
+//! How units are reconstructed: one plain struct, and the papers' names for some of its values.
+
+use serde::{Deserialize, Serialize};
+
+use super::Scope;
+
+/// The paper that settings come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// Nagel et al. 2020.
+    Adaround,
+    /// Hubara et al. 2020.
+    Adaquant,
+    /// Li et al. 2021.
+    Brecq,
+    /// Wei et al. 2022.
+    Qdrop,
+    /// Hinton et al. 2015, without labels.
+    Distillation,
+}
+
+/// What of a weight is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variable {
+    /// Whether it is rounded up or down (AdaRound).
+    Rounding,
+    /// The weight itself (AdaQuant).
+    Weights,
+}
+
+/// How units are reconstructed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reconstruction {
+    /// Where the settings come from.
+    pub algorithm: Algorithm,
+    /// How much at once.
+    pub scope: Scope,
+    /// What of a weight is learned.
+    pub variable: Variable,
+    /// Steps per unit.
+    pub iterations: usize,
+    /// Images per step.
+    pub batch: usize,
+    /// Learning rate of roundings, or of weights in steps of their scale.
+    pub rate: f32,
+    /// Learning rate of weight scales, relative to each; 0 leaves them alone. Only where the weights are learned.
+    pub scale_rate: f32,
+    /// Learning rate of biases, relative to the largest of a layer; 0 leaves them alone.
+    pub bias_rate: f32,
+    /// Learning rate of the step sizes of activations below 8 bits, relative to each; 0 leaves them alone.
+    pub step_rate: f32,
+    /// Strength of the pull of roundings towards up or down (λ).
+    pub pull: f32,
+    /// Share of input elements taken from the float network.
+    pub drop: f32,
+    /// Memory for a unit's inputs and targets; where all images take more, fewer are used.
+    pub budget_bytes: usize,
+    /// Of batches and dropped elements.
+    pub seed: u64,
+}
+
+/// Memory for a unit's inputs and targets unless settings say otherwise.
+const BUDGET_BYTES: usize = 512 << 20;
+
+impl Reconstruction {
+    /// The names that [`Reconstruction::named`] knows.
+    pub const NAMES: &'static str = "adaround, adaquant, brecq, qdrop, distillation";
+
+    /// The settings of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Reconstruction> {
+        match name {
+            "adaround" => Some(Reconstruction::adaround()),
+            "adaquant" => Some(Reconstruction::adaquant()),
+            "brecq" => Some(Reconstruction::brecq()),
+            "qdrop" => Some(Reconstruction::qdrop()),
+            "distillation" => Some(Reconstruction::distillation()),
+            _ => None,
+        }
+    }
+
+    /// The name of the algorithm.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.algorithm {
+            Algorithm::Adaround => "adaround",
+            Algorithm::Adaquant => "adaquant",
+            Algorithm::Brecq => "brecq",
+            Algorithm::Qdrop => "qdrop",
+            Algorithm::Distillation => "distillation",
+        }
+    }
+
+    /// What all of them have in common.
+    pub(crate) const fn base() -> Reconstruction {
+        Reconstruction {
+            algorithm: Algorithm::Adaquant,
+            scope: Scope::Layer,
+            variable: Variable::Weights,
+            iterations: 400,
+            batch: 32,
+            rate: 0.01,
+            scale_rate: 0.0,
+            bias_rate: 0.001,
+            step_rate: 0.002,
+            pull: 0.0,
+            drop: 0.0,
+            budget_bytes: BUDGET_BYTES,
+            seed: 0,
+        }
+    }
+
+    /// Refuses settings outside their range.
+    ///
+    /// # Errors
+    /// Says which, what was found and what was expected.
+    pub fn validated(self) -> Result<Reconstruction, String> {
+        let counts = [("iterations", self.iterations), ("batch", self.batch)];
+        if let Some((name, found)) =
+            counts.iter().find(|(_, found)| !(1..=1_000_000).contains(found))
+        {
+            return Err(format!("{name}: found {found}, expected 1 to 1000000"));
+        }
+        let rates = [
+            ("rate", self.rate),
+            ("scale_rate", self.scale_rate),
+            ("bias_rate", self.bias_rate),
+            ("step_rate", self.step_rate),
+            ("pull", self.pull),
+        ];
+        if let Some((name, found)) = rates.iter().find(|(_, found)| !(0.0..=1000.0).contains(found))
+        {
+            return Err(format!("{name}: found {found}, expected 0 to 1000"));
+        }
+        if !(0.0..=1.0).contains(&self.drop) {
+            return Err(format!("drop: found {}, expected 0 to 1", self.drop));
+        }
+        if !(1 << 20..=1 << 40).contains(&self.budget_bytes) {
+            let mib = self.budget_bytes >> 20;
+            return Err(format!("budget_mib: found {mib}, expected 1 to 1048576"));
+        }
+        Ok(self)
+    }
+}

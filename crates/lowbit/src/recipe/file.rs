@@ -1,0 +1,322 @@
+//! Recipes as typed: a TOML file whose keys change a named recipe. Every error names the line.
+//!
+//! ```toml
+//! base = "w4a8"                     # the recipe that the rest changes; int8 when left out
+//! weights = "int4-mse"              # a named quantizer, or a table (below)
+//! channel_scales = true
+//!
+//! [activations]
+//! bits = 4
+//! rule = "percentile"               # min-max, moving-average (momentum), percentile (percent), mse, kl
+//! percent = 99.99
+//!
+//! [ends]                            # the first and the last layer
+//! weights = "int8"
+//! activation_bits = 8
+//!
+//! [[layers]]                        # layers that differ
+//! kind = "depthwise"                # or name = "*/conv1/*"
+//! weights = { quantizer = "int4-mse", granularity = { per = "group", size = 32 } }
+//!
+//! [[steps]]                         # these take the place of the base's
+//! step = "bias-correction"
+//! [[steps]]
+//! step = "adaround"
+//! iterations = 500
+//! ```
+
+use lowbit_ptq::{Reconstruction, Scope, Variable};
+use lowbit_quant::{
+    GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, ZeroPoint,
+};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{LayerKind, LayerRecipe, Override, Recipe, Step, Which};
+use crate::Error;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecipeFile {
+    base: Option<Spanned<String>>,
+    activations: Option<Spanned<ActivationsFile>>,
+    channel_scales: Option<bool>,
+    bias_correction: Option<bool>,
+    weights: Option<Spanned<WeightsFile>>,
+    ends: Option<EndsFile>,
+    layers: Option<Vec<Spanned<LayerFile>>>,
+    steps: Option<Vec<Spanned<StepFile>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivationsFile {
+    bits: Option<u8>,
+    rule: Option<String>,
+    momentum: Option<f32>,
+    percent: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected the name of a quantizer, or a table of quantizer, grid, granularity, scale, \
+    zero_point, rounding and gradient"
+)]
+enum WeightsFile {
+    Named(String),
+    Table(Box<QuantizerFile>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuantizerFile {
+    quantizer: Option<String>,
+    grid: Option<Grid>,
+    granularity: Option<Granularity>,
+    scale: Option<ScaleRule>,
+    zero_point: Option<ZeroPoint>,
+    rounding: Option<Rounding>,
+    gradient: Option<GradientRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndsFile {
+    same: Option<bool>,
+    weights: Option<Spanned<WeightsFile>>,
+    activation_bits: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LayerFile {
+    name: Option<String>,
+    kind: Option<LayerKind>,
+    weights: Option<Spanned<WeightsFile>>,
+    activation_bits: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepFile {
+    step: String,
+    scope: Option<Scope>,
+    variable: Option<Variable>,
+    iterations: Option<usize>,
+    batch: Option<usize>,
+    rate: Option<f32>,
+    scale_rate: Option<f32>,
+    bias_rate: Option<f32>,
+    step_rate: Option<f32>,
+    pull: Option<f32>,
+    drop: Option<f32>,
+    budget_mib: Option<usize>,
+}
+
+/// Where an error is, and how to say it.
+struct Place<'a> {
+    text: &'a str,
+    file: &'a str,
+}
+
+impl Place<'_> {
+    fn wrong(&self, at: usize, message: impl Into<String>) -> Error {
+        let start = at.min(self.text.len());
+        let line = self.text.as_bytes()[..start].iter().filter(|&&b| b == b'\n').count() + 1;
+        Error::Recipe {
+            place: format!("{} line {line}", self.file),
+            message: message.into().replace('\n', " "),
+        }
+    }
+}
+
+/// Reads a recipe file.
+pub(super) fn parse(text: &str, file: &str) -> Result<Recipe, Error> {
+    let place = Place { text, file };
+    let typed: RecipeFile = toml::from_str(text)
+        .map_err(|e| place.wrong(e.span().map_or(0, |span| span.start), e.message()))?;
+    let mut recipe = match &typed.base {
+        None => Recipe::default(),
+        Some(base) => {
+            let known = super::PRESETS.iter().find(|preset| preset.name == base.get_ref());
+            let wrong = || {
+                place.wrong(base.span().start, format!("base: no recipe \"{}\"", base.get_ref()))
+            };
+            (known.ok_or_else(wrong)?.recipe)()
+        }
+    };
+    if let Some(activations) = &typed.activations {
+        let at = activations.span().start;
+        set_activations(&mut recipe, activations.get_ref()).map_err(|m| place.wrong(at, m))?;
+    }
+    recipe.channel_scales = typed.channel_scales.unwrap_or(recipe.channel_scales);
+    if let Some(weights) = &typed.weights {
+        recipe.weights = quantizer(weights, &recipe.weights, &place)?;
+    }
+    if let Some(ends) = &typed.ends {
+        recipe.ends = self::ends(ends, &recipe, &place)?;
+    }
+    for layer in typed.layers.iter().flatten() {
+        recipe.layers.push(one_layer(layer, &recipe, &place)?);
+    }
+    match typed.bias_correction {
+        Some(false) => recipe.steps.retain(|step| *step != Step::BiasCorrection),
+        Some(true) if !recipe.steps.contains(&Step::BiasCorrection) => {
+            recipe.steps.insert(0, Step::BiasCorrection);
+        }
+        _ => {}
+    }
+    if let Some(steps) = typed.steps {
+        recipe.steps = steps
+            .into_iter()
+            .map(|step| {
+                let at = step.span().start;
+                one_step(step.into_inner()).map_err(|message| place.wrong(at, message))
+            })
+            .collect::<Result<_, Error>>()?;
+    }
+    Ok(recipe)
+}
+
+fn set_activations(recipe: &mut Recipe, typed: &ActivationsFile) -> Result<(), String> {
+    if let Some(bits) = typed.bits {
+        recipe.activation_bits = activation_bits(bits)?;
+    }
+    if let Some(name) = &typed.rule {
+        recipe.activations = RangeRule::parse(name).map_err(|e| e.to_string())?;
+    }
+    match &mut recipe.activations {
+        RangeRule::Percentile { percent } => {
+            *percent = typed.percent.unwrap_or(*percent);
+            if !(*percent > 50.0 && *percent <= 100.0) {
+                return Err(format!(
+                    "percent: found {percent}, expected more than 50, at most 100"
+                ));
+            }
+        }
+        RangeRule::MovingAverage { momentum } => {
+            *momentum = typed.momentum.unwrap_or(*momentum);
+            if !(*momentum > 0.0 && *momentum <= 1.0) {
+                return Err(format!("momentum: found {momentum}, expected more than 0, at most 1"));
+            }
+        }
+        RangeRule::MinMax | RangeRule::Mse | RangeRule::Kl => {}
+    }
+    let takes = |key: &str| Err(format!("{key} belongs to rule = \"{key}\" alone"));
+    match recipe.activations {
+        RangeRule::Percentile { .. } if typed.momentum.is_some() => takes("momentum"),
+        RangeRule::MovingAverage { .. } if typed.percent.is_some() => takes("percent"),
+        RangeRule::Percentile { .. } | RangeRule::MovingAverage { .. } => Ok(()),
+        _ if typed.percent.is_some() => takes("percent"),
+        _ if typed.momentum.is_some() => takes("momentum"),
+        _ => Ok(()),
+    }
+}
+
+fn activation_bits(bits: u8) -> Result<u8, String> {
+    if (2..=8).contains(&bits) {
+        return Ok(bits);
+    }
+    Err(format!("activation bits: found {bits}, expected 2 to 8"))
+}
+
+fn quantizer(
+    typed: &Spanned<WeightsFile>,
+    base: &Quantizer,
+    place: &Place<'_>,
+) -> Result<Quantizer, Error> {
+    let named = |name: &str| {
+        Quantizer::preset(name).map_err(|e| place.wrong(typed.span().start, e.to_string()))
+    };
+    match typed.get_ref() {
+        WeightsFile::Named(name) => named(name),
+        WeightsFile::Table(table) => {
+            let base = match &table.quantizer {
+                Some(name) => named(name)?,
+                None => base.clone(),
+            };
+            Ok(Quantizer {
+                grid: table.grid.clone().unwrap_or(base.grid),
+                granularity: table.granularity.unwrap_or(base.granularity),
+                scale: table.scale.clone().unwrap_or(base.scale),
+                zero_point: table.zero_point.unwrap_or(base.zero_point),
+                rounding: table.rounding.unwrap_or(base.rounding),
+                gradient: table.gradient.unwrap_or(base.gradient),
+            })
+        }
+    }
+}
+
+fn ends(
+    typed: &EndsFile,
+    recipe: &Recipe,
+    place: &Place<'_>,
+) -> Result<Option<LayerRecipe>, Error> {
+    if typed.same == Some(true) {
+        return Ok(None);
+    }
+    let mut found = recipe.ends.clone().unwrap_or(LayerRecipe {
+        weights: recipe.weights.clone(),
+        activation_bits: recipe.activation_bits,
+    });
+    if let Some(weights) = &typed.weights {
+        found.weights = quantizer(weights, &found.weights, place)?;
+    }
+    if let Some(bits) = &typed.activation_bits {
+        found.activation_bits =
+            activation_bits(*bits.get_ref()).map_err(|m| place.wrong(bits.span().start, m))?;
+    }
+    Ok(Some(found))
+}
+
+fn one_layer(
+    typed: &Spanned<LayerFile>,
+    recipe: &Recipe,
+    place: &Place<'_>,
+) -> Result<Override, Error> {
+    let layer = typed.get_ref();
+    let which = match (&layer.name, layer.kind) {
+        (Some(name), None) => Which::Name(name.clone()),
+        (None, Some(kind)) => Which::Kind(kind),
+        _ => {
+            return Err(
+                place.wrong(typed.span().start, "layers: expected name or kind, one of them")
+            );
+        }
+    };
+    let weights =
+        layer.weights.as_ref().map(|w| quantizer(w, &recipe.weights, place)).transpose()?;
+    let bits = layer.activation_bits.as_ref();
+    let activation_bits = bits
+        .map(|b| activation_bits(*b.get_ref()).map_err(|m| place.wrong(b.span().start, m)))
+        .transpose()?;
+    Ok(Override { which, weights, activation_bits })
+}
+
+fn one_step(typed: StepFile) -> Result<Step, String> {
+    let settings = match typed.step.as_str() {
+        "bias-correction" => return Ok(Step::BiasCorrection),
+        name => Reconstruction::named(name).ok_or_else(|| {
+            format!(
+                "step: found \"{name}\", expected bias-correction or one of {}",
+                Reconstruction::NAMES
+            )
+        })?,
+    };
+    let settings = Reconstruction {
+        scope: typed.scope.unwrap_or(settings.scope),
+        variable: typed.variable.unwrap_or(settings.variable),
+        iterations: typed.iterations.unwrap_or(settings.iterations),
+        batch: typed.batch.unwrap_or(settings.batch),
+        rate: typed.rate.unwrap_or(settings.rate),
+        scale_rate: typed.scale_rate.unwrap_or(settings.scale_rate),
+        bias_rate: typed.bias_rate.unwrap_or(settings.bias_rate),
+        step_rate: typed.step_rate.unwrap_or(settings.step_rate),
+        pull: typed.pull.unwrap_or(settings.pull),
+        drop: typed.drop.unwrap_or(settings.drop),
+        budget_bytes: typed.budget_mib.map_or(settings.budget_bytes, |mib| mib << 20),
+        ..settings
+    };
+    settings.validated().map(Step::Reconstruct)
+}

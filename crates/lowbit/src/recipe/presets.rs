@@ -1,0 +1,97 @@
+//! The recipes that have names.
+
+use lowbit_ptq::Reconstruction;
+use lowbit_quant::{
+    GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, Uniform,
+    UniformCodes, ZeroPoint,
+};
+
+use super::{LayerRecipe, Recipe, Step};
+
+/// A recipe that has a name.
+#[derive(Clone, Copy, Debug)]
+pub struct RecipePreset {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub line: &'static str,
+    /// The recipe.
+    pub recipe: fn() -> Recipe,
+}
+
+/// All recipes that have names.
+pub const PRESETS: &[RecipePreset] = &[
+    RecipePreset {
+        name: "int8",
+        line: "8-bit weights per channel, 8-bit activations, bias correction: the default",
+        recipe: int8,
+    },
+    RecipePreset {
+        name: "w8a8-kl",
+        line: "as int8, ranges of least Kullback-Leibler divergence",
+        recipe: || Recipe { activations: RangeRule::Kl, ..int8() },
+    },
+    RecipePreset {
+        name: "w4a8-nearest",
+        line: "4-bit weights rounded to nearest, bias correction: seconds",
+        recipe: || Recipe { steps: vec![Step::BiasCorrection], ..bits(4, 8) },
+    },
+    RecipePreset {
+        name: "w4a8",
+        line: "4-bit weights, 8-bit activations, blocks reconstructed",
+        recipe: || bits(4, 8),
+    },
+    RecipePreset {
+        name: "w4a4",
+        line: "4-bit weights and activations, blocks reconstructed",
+        recipe: || bits(4, 4),
+    },
+    RecipePreset {
+        name: "w3a8",
+        line: "3-bit weights, 8-bit activations, blocks reconstructed",
+        recipe: || bits(3, 8),
+    },
+    RecipePreset {
+        name: "w2a8",
+        line: "2-bit weights, 8-bit activations, blocks reconstructed",
+        recipe: || bits(2, 8),
+    },
+];
+
+/// int8 weights per channel, uint8 activations.
+pub(super) fn int8() -> Recipe {
+    Recipe {
+        activations: RangeRule::Mse,
+        activation_bits: 8,
+        channel_scales: true,
+        weights: uniform(8),
+        ends: None,
+        layers: vec![],
+        steps: vec![Step::BiasCorrection],
+    }
+}
+
+/// Few bits between a first and a last layer of 8.
+fn bits(weights: u8, activations: u8) -> Recipe {
+    Recipe {
+        activation_bits: activations,
+        weights: uniform(weights),
+        ends: Some(LayerRecipe { weights: uniform(8), activation_bits: 8 }),
+        steps: vec![Step::BiasCorrection, Step::Reconstruct(Reconstruction::brecq())],
+        ..int8()
+    }
+}
+
+/// Equal steps per channel: the largest weight sets the scale at 8 bits, the least squared error below.
+fn uniform(bits: u8) -> Quantizer {
+    let narrow = bits == 8;
+    let codes = if narrow { UniformCodes::Narrow } else { UniformCodes::Signed };
+    Quantizer {
+        grid: Grid::Uniform(Uniform { bits, codes }),
+        granularity: Granularity::Channel,
+        scale: if narrow { ScaleRule::MaxAbs } else { ScaleRule::Mse },
+        zero_point: ZeroPoint::Symmetric,
+        rounding: Rounding::Nearest,
+        gradient: GradientRule::ClipSte,
+    }
+}
