@@ -136,7 +136,7 @@ impl Inserter {
 }
 
 impl Weight {
-    fn turned(&self) -> bool {
+    pub(crate) fn turned(&self) -> bool {
         match self.held {
             Held::Integers { turned, .. } | Held::Floats { turned } => turned,
         }
@@ -192,6 +192,7 @@ impl QuantizedGraph {
             (Held::Integers { codes, scales, .. }, Some((values, found))) => {
                 let tensor = Tensor::new(weight.graph_shape(), back_to_graph(weight, values));
                 self.graph.set_constant(codes, tensor);
+                let found = one_per_channel(found, weight.shape[0]);
                 self.graph.set_constant(scales, Tensor::vector(found));
             }
             _ => {
@@ -216,6 +217,7 @@ impl QuantizedGraph {
         let bias = self.weights[index].bias.as_mut().expect("the layer has a bias");
         match (bias.codes, integers) {
             (Some([codes, scales]), Some((_, found))) => {
+                let found = one_per_channel(found, values.len());
                 let products: Vec<f32> = found.iter().map(|weight| input * weight).collect();
                 let coded = values.iter().zip(&products).map(|(&b, &s)| quantize_bias(b, s));
                 self.graph.set_constant(codes, Tensor::vector(coded.collect::<Vec<i32>>()));
@@ -225,6 +227,11 @@ impl QuantizedGraph {
         }
         bias.values = values;
     }
+}
+
+/// The one scale of a tensor for every channel.
+fn one_per_channel(scales: Vec<f32>, channels: usize) -> Vec<f32> {
+    if let [one] = scales[..] { vec![one; channels] } else { scales }
 }
 
 /// Raises the scale of channels whose bias would not fit int32 at s_x·s_w.
