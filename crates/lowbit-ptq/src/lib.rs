@@ -14,6 +14,7 @@ mod distillation;
 mod error;
 mod insert;
 mod layer_error;
+mod pack;
 mod plan;
 mod qdrop;
 mod reconstruct;
@@ -27,6 +28,7 @@ pub use channels::Channels;
 pub use error::PtqError;
 pub use insert::{Bias, QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
+pub use pack::pack;
 pub use plan::{Group, Plan};
 pub use reconstruct::{
     Algorithm, Reconstruction, Scope, UnitReport, Variable, iterations, reconstruct,

@@ -19,7 +19,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-struct Noise(usize);
+pub(crate) struct Noise(pub(crate) usize);
 
 impl Samples for Noise {
     fn len(&self) -> usize {
@@ -213,4 +213,28 @@ fn logits_of_a_last_fully_connected_layer_stay_float() {
     assert!(plan.groups.iter().all(|group| !group.members.contains(&logits)));
     assert_eq!(plan.regions.len(), 1, "{plan:?}");
     assert!(errors(&graph, &quantized).last().unwrap().sqnr_db > 25.0);
+}
+
+/// Two convolutions and a fully connected layer of columns.
+pub(crate) fn mixed() -> Graph {
+    let (mut net, x) = Net::new();
+    let a = net.conv(x, 3, Activation::Relu);
+    let b = net.conv(a, 3, Activation::Relu);
+    let flat = net.node(Op::Flatten(lowbit_graph::Flatten { axis: 1 }), &[b]);
+    let weight = net.graph.add_constant("fc", Tensor::new(vec![144, 12], noise(7, 144 * 12)));
+    let gemm = Gemm {
+        alpha: 1.0,
+        beta: 1.0,
+        transpose_a: false,
+        transpose_b: false,
+        activation: Activation::None,
+    };
+    let logits = net.node(Op::Gemm(gemm), &[flat, weight]);
+    net.finish(logits)
+}
+
+/// Every layer with one quantizer.
+pub(crate) fn rounding_by(graph: &Graph, weights: &Quantizer) -> Rounding {
+    let layer = |_: &lowbit_graph::Node, _| Layer { weights: weights.clone(), activation_bits: 8 };
+    Rounding { assignment: Assignment::new(graph, layer), seed: 0 }
 }

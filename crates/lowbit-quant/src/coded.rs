@@ -85,8 +85,20 @@ impl Table {
         }
     }
 
+    /// All numbers by code; of vectors one after the other.
+    #[must_use]
+    pub fn values(&self) -> Vec<f32> {
+        match self {
+            Table::Scalar(levels) => levels.values(),
+            Table::Basis(basis) => basis.levels.values(),
+            Table::Vectors { entries, .. } => entries.clone(),
+            Table::Hashed { values, .. } => values.iter().flat_map(|&v| [v, -v]).collect(),
+        }
+    }
+
     /// All numbers by code as multiples of a unit, as [`Levels::integers`].
-    fn integers(&self) -> Option<(Vec<i8>, f32)> {
+    #[must_use]
+    pub fn integers(&self) -> Option<(Vec<i8>, f32)> {
         match self {
             Table::Scalar(levels) => levels.integers(),
             Table::Basis(basis) => basis.levels.integers(),
@@ -182,6 +194,12 @@ impl CodedWeight {
         &self.tables
     }
 
+    /// Which weights share a scale.
+    #[must_use]
+    pub fn granularity(&self) -> Granularity {
+        self.groups.granularity()
+    }
+
     /// Number of weights.
     #[must_use]
     pub fn elements(&self) -> usize {
@@ -204,7 +222,8 @@ impl CodedWeight {
     }
 
     /// Elements that share a code.
-    fn dimension(&self) -> usize {
+    #[must_use]
+    pub fn dimension(&self) -> usize {
         match &self.tables[0] {
             Table::Vectors { dimension, .. } => *dimension,
             Table::Scalar(_) | Table::Basis(_) | Table::Hashed { .. } => 1,
