@@ -12,12 +12,12 @@ const FOLD_LIMIT: usize = 1 << 24;
 
 /// Replaces nodes whose inputs are all constant by their results.
 ///
-/// Dequantized weights stay as they are: quantized graphs are made of them.
+/// Dequantized weights stay as they are, as codes: quantized graphs are made of them.
 ///
 /// # Errors
 /// When such a node refuses its inputs.
 pub fn fold_constants(graph: &Graph) -> Result<Graph, GraphError> {
-    fold(graph, |op| !matches!(op, Op::DequantizeLinear(_) | Op::QuantizeLinear(_)))
+    fold(graph, |op| !matches!(op, Op::DequantizeLinear(_)))
 }
 
 /// Replaces the nodes that `wanted` accepts and whose inputs are all constant.
