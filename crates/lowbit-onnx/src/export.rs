@@ -2,9 +2,10 @@
 
 mod forms;
 mod opset;
+mod qonnx;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -67,8 +68,21 @@ fn beside(path: &Path) -> PathBuf {
 /// `Graph` when it does not verify; `Node` when an operator has a form that ONNX lacks; `Model` when the result would
 /// exceed protobuf's 2 GiB.
 pub fn export_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
+    encode(graph, &HashMap::new())
+}
+
+/// As [`export_bytes`], with quantizers as QONNX's `IntQuant` and `BipolarQuant` on floats: codes between a
+/// QuantizeLinear and its DequantizeLinear, of any width.
+///
+/// # Errors
+/// As [`export_bytes`]; `Node` for quantization that QONNX cannot say.
+pub fn export_qonnx_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
+    encode(graph, &qonnx::quantizers(graph, &infer(graph))?)
+}
+
+fn encode(graph: &Graph, quantizers: &Quantizers) -> Result<Vec<u8>, OnnxError> {
     graph.verify()?;
-    let model = model(graph)?;
+    let model = model(graph, quantizers)?;
     let size = model.encoded_len();
     if size > MODEL_BYTES_MAX {
         return Err(OnnxError::Model {
@@ -80,14 +94,21 @@ pub fn export_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
     Ok(model.encode_to_vec())
 }
 
-fn model(graph: &Graph) -> Result<ModelProto, OnnxError> {
+/// What is written as QONNX, by node index: [`qonnx::quantizers`].
+type Quantizers = HashMap<usize, Option<qonnx::Quantizer>>;
+
+fn model(graph: &Graph, quantizers: &Quantizers) -> Result<ModelProto, OnnxError> {
     let facts = infer(graph);
     let opset = opset::least(graph, &facts);
     let mut names = Names::default();
     let value_names = unique_names(graph, &mut names);
     let mut writer = Writer::new(&value_names, names);
-    for node in &graph.nodes {
-        writer.node(node)?;
+    for (index, node) in graph.nodes.iter().enumerate() {
+        match quantizers.get(&index) {
+            None => writer.node(node)?,
+            Some(Some(quantizer)) => writer.quantizer(node, quantizer),
+            Some(None) => {}
+        }
     }
     let mut opset_import =
         vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }];
@@ -95,8 +116,16 @@ fn model(graph: &Graph) -> Result<ModelProto, OnnxError> {
         let domain = Some("com.microsoft".to_owned());
         opset_import.push(OperatorSetIdProto { domain, version: Some(1) });
     }
+    if !quantizers.is_empty() {
+        let domain = Some(qonnx::DOMAIN.to_owned());
+        opset_import.push(OperatorSetIdProto { domain, version: Some(1) });
+    }
+    let read: HashSet<&String> = writer.nodes.iter().flat_map(|node| &node.input).collect();
+    // What only a QuantizeLinear read that is not written is not written either.
+    let wanted = |value: ValueId| quantizers.is_empty() || read.contains(&value_names[&value]);
     let mut initializer: Vec<_> = graph
         .constants()
+        .filter(|(value, _)| wanted(*value))
         .map(|(value, tensor)| tensor_to_proto(&value_names[&value], tensor))
         .collect();
     initializer.append(&mut writer.initializers);

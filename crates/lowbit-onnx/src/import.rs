@@ -8,6 +8,7 @@ mod linear;
 mod node;
 mod order;
 mod pool;
+mod qonnx;
 mod quantized;
 mod shape;
 mod table;
@@ -121,6 +122,11 @@ impl Opsets {
                 // Stock tools leave it out now and then; there is only one version.
                 Some(1) | None => Ok(1),
                 Some(v) => Err(model_error("opset of com.microsoft", v, "1")),
+            },
+            Domain::Qonnx => match self.versions.get(domain.name()) {
+                // The quantizers mean the same in both; files under an older name leave the version out.
+                Some(1 | 2) | None => Ok(1),
+                Some(v) => Err(model_error("opset of qonnx.custom_op.general", v, "1, 2")),
             },
         }
     }

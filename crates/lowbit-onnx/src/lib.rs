@@ -17,7 +17,7 @@ pub mod proto;
 mod tensor;
 
 pub use error::OnnxError;
-pub use export::{export, export_bytes};
+pub use export::{export, export_bytes, export_qonnx_bytes};
 pub use import::{MAX_OPSET, MIN_OPSET, import, import_bytes, supported_operators};
 pub use infer::{Dims, Fact, Facts, infer};
 pub use tensor::{tensor_from_bytes, tensor_from_proto, tensor_to_proto};

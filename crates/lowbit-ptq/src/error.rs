@@ -26,6 +26,19 @@ pub enum PtqError {
         /// Why.
         source: QuantError,
     },
+    /// Weights that a format for integers alone cannot hold.
+    #[error(
+        "node \"{node}\": weights of grid {grid} per {granularity}; this format holds integers of one number of bits, with \
+         a scale per tensor or channel (int4-mse, ternary, binary): use qdq-packed"
+    )]
+    NotUniform {
+        /// The layer.
+        node: String,
+        /// Its grid.
+        grid: &'static str,
+        /// What shares a scale.
+        granularity: &'static str,
+    },
     /// There is nothing to quantize.
     #[error("the model has no convolution or fully connected layer with constant weights")]
     NothingToQuantize,

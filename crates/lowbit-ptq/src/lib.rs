@@ -16,6 +16,7 @@ mod insert;
 mod layer_error;
 mod pack;
 mod plan;
+mod qcdq;
 mod qdrop;
 mod reconstruct;
 mod regions;
@@ -30,6 +31,7 @@ pub use insert::{Bias, QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
 pub use pack::pack;
 pub use plan::{Group, Plan};
+pub use qcdq::qcdq;
 pub use reconstruct::{
     Algorithm, Reconstruction, Scope, UnitReport, Variable, iterations, reconstruct,
 };

@@ -95,7 +95,7 @@ fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
 }
 
-fn string(name: &str, value: &str) -> AttributeProto {
+pub(super) fn string(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
 }
 
@@ -104,7 +104,7 @@ fn sizes(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto { ints, ..attribute(name, AttributeType::Ints) }
 }
 
-fn flag(name: &str, value: bool) -> AttributeProto {
+pub(super) fn flag(name: &str, value: bool) -> AttributeProto {
     int(name, i64::from(value))
 }
 

@@ -7,7 +7,8 @@ use lowbit_graph::{
 };
 use lowbit_tensor::Tensor;
 
-use super::forms::form;
+use super::forms::{flag, form, string};
+use super::qonnx::{DOMAIN, Quantizer};
 use crate::OnnxError;
 use crate::import::Names;
 use crate::proto::{NodeProto, TensorProto};
@@ -44,6 +45,36 @@ impl<'a> Writer<'a> {
             }
             _ => self.plain(node, &node.op, inputs, outputs),
         }
+    }
+
+    /// One quantizer of QONNX in the place of its DequantizeLinear.
+    pub(super) fn quantizer(&mut self, node: &Node, quantizer: &Quantizer) {
+        let operand = |writer: &mut Self, what: &str, tensor: &Tensor| {
+            let name = writer.names.fresh(&format!("{}_{what}", node.name));
+            writer.initializers.push(tensor_to_proto(&name, tensor));
+            name
+        };
+        let x = self.value_names[&quantizer.x].clone();
+        let mut input = vec![x, operand(self, "quant_scale", &quantizer.scale)];
+        let mut attribute = vec![];
+        if let Some(form) = quantizer.form {
+            input.push(operand(self, "zeropt", &quantizer.zero_point));
+            #[expect(clippy::cast_precision_loss, reason = "at most 16 bits")]
+            input.push(operand(self, "bitwidth", &Tensor::scalar(form.bits as f32)));
+            attribute.push(flag("signed", form.signed));
+            attribute.push(flag("narrow", form.narrow));
+            attribute.push(string("rounding_mode", "ROUND"));
+        }
+        let op = if quantizer.form.is_some() { "IntQuant" } else { "BipolarQuant" };
+        self.nodes.push(NodeProto {
+            name: Some(node.name.clone()),
+            op_type: Some(op.to_owned()),
+            domain: Some(DOMAIN.to_owned()),
+            input,
+            output: vec![self.value_names[&node.output()].clone()],
+            attribute,
+            ..NodeProto::default()
+        });
     }
 
     /// One node. `like` gives the operands that attributes depend on.

@@ -4,7 +4,7 @@ use lowbit_graph::{Binary, Op, ReduceKind, Unary};
 use lowbit_tensor::Tensor;
 
 use super::node::NodeImport;
-use super::{activation, conv, layout, linear, pool, quantized, shape};
+use super::{activation, conv, layout, linear, pool, qonnx, quantized, shape};
 use crate::OnnxError;
 use crate::proto::NodeProto;
 
@@ -15,13 +15,19 @@ pub(crate) enum Domain {
     Onnx,
     /// onnxruntime's own.
     Microsoft,
+    /// QONNX, under any of its names.
+    Qonnx,
 }
+
+/// QONNX's older names.
+const QONNX_ALIASES: &[&str] = &["onnx.brevitas", "finn.custom_op.general"];
 
 impl Domain {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Domain::Onnx => "",
             Domain::Microsoft => "com.microsoft",
+            Domain::Qonnx => "qonnx.custom_op.general",
         }
     }
 }
@@ -55,6 +61,10 @@ const fn onnx(name: &'static str, inputs: (usize, usize), to: ToOp) -> Row {
 
 const fn microsoft(name: &'static str, inputs: (usize, usize), to: ToOp) -> Row {
     Row { domain: Domain::Microsoft, name, inputs, outputs: 1, translate: Translate::Node(to) }
+}
+
+const fn qonnx(name: &'static str, inputs: (usize, usize), to: ToOp) -> Row {
+    Row { domain: Domain::Qonnx, name, inputs, outputs: 1, translate: Translate::Node(to) }
 }
 
 const ANY: usize = usize::MAX;
@@ -138,6 +148,9 @@ pub(crate) const OPERATORS: &[Row] = &[
     microsoft("QLinearSigmoid", (4, 5), |_| Ok(Op::QLinearUnary(Unary::Sigmoid))),
     microsoft("QLinearSoftmax", (4, 5), quantized::qlinear_softmax),
     microsoft("QuantizeLinear", (2, 3), quantized::quantize),
+    qonnx("BipolarQuant", (2, 2), qonnx::bipolar_quant),
+    qonnx("IntQuant", (4, 4), qonnx::int_quant),
+    qonnx("Quant", (4, 4), qonnx::int_quant),
 ];
 
 /// Every operator that is read, as (domain, name); the domain of the standard is "".
@@ -150,6 +163,7 @@ pub(crate) fn find(name: &str, node: &NodeProto) -> Result<&'static Row, OnnxErr
     let op = node.op_type.as_deref().unwrap_or_default();
     let domain = match node.domain.as_deref().unwrap_or_default() {
         "ai.onnx" => "",
+        alias if QONNX_ALIASES.contains(&alias) => Domain::Qonnx.name(),
         other => other,
     };
     let fits = |row: &&Row| row.domain.name() == domain && row.name == op;
@@ -167,7 +181,9 @@ fn siblings(domain: &str) -> String {
         OPERATORS.iter().filter(|r| r.domain.name() == domain).map(|r| r.name).collect()
     };
     match of(domain) {
-        none if none.is_empty() => "domains \"\" and \"com.microsoft\"".into(),
+        none if none.is_empty() => {
+            "domains \"\", \"com.microsoft\" and \"qonnx.custom_op.general\"".into()
+        }
         names => names.join(", "),
     }
 }
