@@ -26,10 +26,11 @@ pub(crate) struct FreeWeight {
 }
 
 impl FreeWeight {
-    /// Starts at `latent`.
-    pub(crate) fn new(coded: &CodedWeight, latent: &[f32]) -> FreeWeight {
+    /// Starts at `latent`, or, where `settled` is above 0, nearer to its level by that share of the distance.
+    pub(crate) fn new(coded: &CodedWeight, latent: &[f32], settled: f32) -> FreeWeight {
         let scales = coded.scales();
-        let scaled = latent.iter().enumerate().map(|(i, w)| w / scales[coded.group_of(i)]);
+        let both = latent.iter().zip(coded.decode()).enumerate();
+        let scaled = both.map(|(i, (w, q))| (w + settled * (q - w)) / scales[coded.group_of(i)]);
         let factors = vec![1.0; scales.len()];
         FreeWeight { coded: coded.clone(), variable: scaled.collect(), factors }
     }

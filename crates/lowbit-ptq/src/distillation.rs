@@ -12,6 +12,8 @@ impl Reconstruction {
             algorithm: Algorithm::Distillation,
             scope: Scope::Network,
             rate: 0.001,
+            settled: 0.5,
+            features: 10.0,
             scale_rate: 0.0002,
             ..Reconstruction::base()
         }

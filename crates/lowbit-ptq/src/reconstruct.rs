@@ -22,10 +22,10 @@ mod units;
 use lowbit_graph::{Graph, Input, Op, Session, ValueId, Workspace};
 use lowbit_tensor::{DType, Rng, Tensor};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Progress, PtqError, QuantizedGraph, Samples};
-use capture::{Pairs, capture};
+use capture::{Pairs, as_quantized, capture};
 use loss::Loss;
 pub use settings::{Algorithm, Reconstruction, Variable};
 pub(crate) use trainee::StepSize;
@@ -34,7 +34,7 @@ pub use units::Scope;
 use units::{Unit, units};
 
 /// How one unit went.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnitReport {
     /// Its last layer.
     pub name: String,
@@ -93,7 +93,7 @@ fn unit_by_outputs(
     let count: usize = unit.weights.iter().map(|&i| quantized.weights[i].target.len()).sum();
     let per_batch = settings.batch.min(pairs.images) * pairs.targets.per_image();
     let weight = (count as f64 / (start.max(f64::MIN_POSITIVE) * per_batch as f64)) as f32;
-    let source = (Source::Captured(pairs), Loss::Squared { weight });
+    let source = (Source::Captured(pairs), vec![Loss::Squared { weight }]);
     let mut training = Training::new(quantized, &bare, trainee, source, settings)?;
     for iteration in 0..settings.iterations {
         training.iterate(rng, iteration)?;
@@ -104,11 +104,11 @@ fn unit_by_outputs(
     let end = unit_error(&learned, &unit, pairs)?;
     // An algorithm may not leave a unit worse than it found it.
     let kept = if end <= start { learned } else { quantized.clone() };
-    let error = [start, end];
+    let error = [start, end.min(start)];
     Ok((kept, UnitReport { name: unit.name, error, images: pairs.images }))
 }
 
-/// Keeps the scores of the whole network.
+/// Keeps the scores of the whole network, and what its blocks make.
 fn network(
     quantized: &QuantizedGraph,
     (unit, (float, samples)): (Unit, (&Graph, &dyn Samples)),
@@ -116,29 +116,56 @@ fn network(
     progress: Progress<'_>,
 ) -> Result<(QuantizedGraph, UnitReport), PtqError> {
     let scores = scores(float);
-    let seen = quantized.seen(scores);
-    let bare = quantized.graph.between(quantized.graph.inputs.clone(), vec![seen]);
-    let trainee = Trainee::new(quantized, &unit, &bare, settings);
-    let teacher = Session::new(&float.between(float.inputs.clone(), vec![scores]))?;
+    let blocks = units(float, quantized, Scope::Block).into_iter().map(|block| block.output);
+    let mut watched: Vec<ValueId> =
+        blocks.filter(|value| quantized.site(*value).is_some() && *value != scores).collect();
+    // Each shard divides by its own power.
+    let parts = shards(quantized, settings.batch) * watched.len().max(1);
+    let share = settings.features / parts as f32;
+    let mut losses = vec![Loss::Relative { weight: share }; watched.len()];
     let weight = 1.0 / settings.batch.min(samples.len()) as f32;
-    let source =
-        (Source::Images { samples, teacher: Box::new(teacher) }, Loss::Divergence { weight });
-    let mut training = Training::new(quantized, &bare, trainee, source, settings)?;
-    // The mean of the first and of the last tenth.
-    let (tenth, mut error) = ((settings.iterations / 10).max(1), [0.0; 2]);
+    losses.push(Loss::Divergence { weight });
+    watched.push(scores);
+    let outputs: Vec<ValueId> = watched.iter().map(|&value| quantized.seen(value)).collect();
+    let bare = quantized.graph.between(quantized.graph.inputs.clone(), outputs);
+    let trainee = Trainee::new(quantized, &unit, &bare, settings);
+    let teacher = Box::new(Session::new(&float.between(float.inputs.clone(), watched.clone()))?);
+    let source = Source::Images { samples, teacher, watched };
+    let mut training = Training::new(quantized, &bare, trainee, (source, losses), settings)?;
     for iteration in 0..settings.iterations {
-        let loss = training.iterate(rng, iteration)?;
-        if iteration < tenth {
-            error[0] += loss / tenth as f64;
-        }
-        if iteration + tenth >= settings.iterations {
-            error[1] += loss / tenth as f64;
-        }
+        training.iterate(rng, iteration)?;
         progress(1);
     }
     let mut learned = quantized.clone();
     training.trainee.write(&mut learned)?;
-    Ok((learned, UnitReport { name: unit.name, error, images: samples.len() }))
+    let start = divergence(quantized, (float, scores), samples)?;
+    let end = divergence(&learned, (float, scores), samples)?;
+    // An algorithm may not leave a network worse than it found it.
+    let kept = if end <= start { learned } else { quantized.clone() };
+    let error = [start, end.min(start)];
+    Ok((kept, UnitReport { name: unit.name, error, images: samples.len() }))
+}
+
+/// Mean divergence of the scores from the float network's, over images as they are.
+fn divergence(
+    quantized: &QuantizedGraph,
+    (float, scores): (&Graph, ValueId),
+    samples: &dyn Samples,
+) -> Result<f64, PtqError> {
+    let outputs = vec![quantized.seen(scores)];
+    let student = Session::new(&quantized.graph.between(quantized.graph.inputs.clone(), outputs))?;
+    let teacher = Session::new(&float.between(float.inputs.clone(), vec![scores]))?;
+    let images = samples.len().min(ERROR_IMAGES);
+    let one = |i: usize| -> Result<f64, PtqError> {
+        let index = i * samples.len() / images;
+        let image = samples.get(index).map_err(|source| PtqError::Sample { index, source })?;
+        let mut work = Workspace::serial();
+        let target = teacher.run(std::slice::from_ref(&image), &mut work)?.swap_remove(0);
+        let made = student.run(&[image], &mut work)?.swap_remove(0);
+        Ok(Loss::Divergence { weight: 1.0 }.gradient(&made, &target).0)
+    };
+    let each = (0..images).into_par_iter().map(one).collect::<Result<Vec<f64>, PtqError>>()?;
+    Ok(each.iter().sum::<f64>() / images.max(1) as f64)
 }
 
 /// The scores before a last Softmax.
@@ -147,6 +174,12 @@ fn scores(float: &Graph) -> ValueId {
     let maker = float.nodes.iter().find(|node| node.outputs.contains(&Some(output)));
     let softmax = maker.filter(|node| matches!(node.op, Op::Softmax(_)));
     softmax.and_then(|node| node.input(0)).unwrap_or(output)
+}
+
+/// How many shards a batch is cut into: one an image where the model takes one image at a time, for shapes may then be written into it.
+fn shards(quantized: &QuantizedGraph, batch: usize) -> usize {
+    let batch_of_one = quantized.graph.inputs[0].dims.first().is_some_and(Option::is_some);
+    if batch_of_one { batch } else { SHARDS }
 }
 
 /// Number of iterations [`reconstruct`] will report.
@@ -194,13 +227,13 @@ enum Source<'a> {
     /// What was captured at the unit's ends.
     Captured(&'a Pairs),
     /// Images, changed at random, and what the float network makes of them.
-    Images { samples: &'a dyn Samples, teacher: Box<Session> },
+    Images { samples: &'a dyn Samples, teacher: Box<Session>, watched: Vec<ValueId> },
 }
 
 /// A part of a batch: what the unit reads, and what it should make.
 struct Shard {
     input: Tensor,
-    target: Tensor,
+    targets: Vec<Tensor>,
 }
 
 struct Training<'a> {
@@ -209,9 +242,9 @@ struct Training<'a> {
     settings: &'a Reconstruction,
     session: Session,
     trainee: Trainee,
-    output: ValueId,
-    loss: Loss,
+    outputs: Vec<(ValueId, Loss)>,
     learned: Vec<ValueId>,
+    /// One for each shard.
     works: Vec<Workspace>,
 }
 
@@ -220,7 +253,7 @@ impl<'a> Training<'a> {
         quantized: &'a QuantizedGraph,
         bare: &Graph,
         trainee: Trainee,
-        (source, loss): (Source<'a>, Loss),
+        (source, losses): (Source<'a>, Vec<Loss>),
         settings: &'a Reconstruction,
     ) -> Result<Self, PtqError> {
         let learned = trainee.inputs(quantized);
@@ -231,11 +264,10 @@ impl<'a> Training<'a> {
             source,
             settings,
             trainee,
-            output: bare.outputs[0],
-            loss,
+            outputs: bare.outputs.iter().copied().zip(losses).collect(),
             session,
             learned: learned.iter().map(|input| input.value).collect(),
-            works: (0..SHARDS).map(|_| Workspace::serial()).collect(),
+            works: (0..shards(quantized, settings.batch)).map(|_| Workspace::serial()).collect(),
         })
     }
 
@@ -246,23 +278,29 @@ impl<'a> Training<'a> {
         let seed = rng.next_u64();
         let progress = iteration as f32 / self.settings.iterations as f32;
         let feeds = self.trainee.feeds(self.quantized)?;
-        let shards: Vec<&[usize]> = picked.chunks(picked.len().div_ceil(SHARDS)).collect();
-        let (session, source, loss) = (&self.session, &self.source, self.loss);
-        let (output, learned, drop) = (self.output, &self.learned, self.settings.drop);
+        let shards: Vec<&[usize]> =
+            picked.chunks(picked.len().div_ceil(self.works.len())).collect();
+        let (session, source, outputs) = (&self.session, &self.source, &self.outputs);
+        let (quantized, learned, drop) = (self.quantized, &self.learned, self.settings.drop);
         let parts: Vec<(f64, Vec<Tensor>)> = self
             .works
             .par_iter_mut()
             .zip(shards.into_par_iter().enumerate())
             .map(|(work, (i, shard))| {
                 let mut rng = Rng::new(seed ^ i as u64);
-                let shard = source.shard(shard, drop, (&mut rng, work))?;
+                let shard = source.shard(quantized, (shard, drop), (&mut rng, work))?;
                 let all: Vec<&Tensor> = std::iter::once(&shard.input).chain(&feeds).collect();
                 let tape = session.record(&all, work)?;
-                let made = tape.value(output).expect("the tape holds the unit's output");
-                let (value, seed) = loss.gradient(made, &shard.target);
-                let gradients = session.backward(&tape, &[(output, seed)], learned, work)?;
+                let (mut total, mut seeds) = (0.0, vec![]);
+                for (&(output, loss), target) in outputs.iter().zip(&shard.targets) {
+                    let made = tape.value(output).expect("the tape holds the unit's outputs");
+                    let (value, seed) = loss.gradient(made, target);
+                    total += value;
+                    seeds.push((output, seed));
+                }
+                let gradients = session.backward(&tape, &seeds, learned, work)?;
                 tape.recycle(work);
-                Ok((value, gradients))
+                Ok((total, gradients))
             })
             .collect::<Result<_, PtqError>>()?;
         let total = parts.iter().map(|(value, _)| value).sum();
@@ -282,16 +320,16 @@ impl Source<'_> {
 
     fn shard(
         &self,
-        indices: &[usize],
-        drop: f32,
+        quantized: &QuantizedGraph,
+        (indices, drop): (&[usize], f32),
         (rng, work): (&mut Rng, &mut Workspace),
     ) -> Result<Shard, PtqError> {
         match self {
             Source::Captured(pairs) => {
-                let target = pairs.targets.batch(indices);
-                Ok(Shard { input: mixed(pairs, indices, drop, rng), target })
+                let targets = vec![pairs.targets.batch(indices)];
+                Ok(Shard { input: mixed(pairs, indices, drop, rng), targets })
             }
-            Source::Images { samples, teacher } => {
+            Source::Images { samples, teacher, watched } => {
                 let mut values = vec![];
                 let mut shape = vec![];
                 for &index in indices {
@@ -304,8 +342,14 @@ impl Source<'_> {
                     *first = indices.len();
                 }
                 let input = Tensor::new(shape, values);
-                let target = teacher.run(std::slice::from_ref(&input), work)?.swap_remove(0);
-                Ok(Shard { input, target })
+                let mut targets = teacher.run(std::slice::from_ref(&input), work)?;
+                for (&value, target) in watched.iter().zip(&mut targets) {
+                    let shape = target.shape().to_vec();
+                    if let Ok(values) = target.as_mut_slice::<f32>() {
+                        as_quantized(quantized, value, (&shape, values));
+                    }
+                }
+                Ok(Shard { input, targets })
             }
         }
     }
@@ -333,3 +377,6 @@ fn mixed(pairs: &Pairs, shard: &[usize], drop: f32, rng: &mut Rng) -> Tensor {
     let values = quantized.f32s().iter().zip(float.f32s()).map(pick).collect();
     Tensor::new(quantized.shape().clone(), values)
 }
+
+#[cfg(test)]
+mod tests;

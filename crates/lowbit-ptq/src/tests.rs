@@ -78,7 +78,7 @@ impl Net {
     }
 }
 
-fn residual() -> Graph {
+pub(crate) fn residual() -> Graph {
     let (mut net, x) = Net::new();
     let a = net.conv(x, 3, Activation::Relu);
     let b = net.conv(a, 3, Activation::None);
@@ -87,7 +87,7 @@ fn residual() -> Graph {
     net.finish(y)
 }
 
-fn squeeze_excite() -> Graph {
+pub(crate) fn squeeze_excite() -> Graph {
     let (mut net, x) = Net::new();
     let a = net.conv(x, 3, Activation::None);
     let a = net.node(Op::Unary(Unary::HardSwish), &[a]);
@@ -100,7 +100,7 @@ fn squeeze_excite() -> Graph {
 }
 
 /// Every layer with one preset for its weights and activations of some bits, the first and last at 8.
-fn rounding(graph: &Graph, (weights, bits): (&str, u8)) -> Rounding {
+pub(crate) fn rounding(graph: &Graph, (weights, bits): (&str, u8)) -> Rounding {
     let assignment = Assignment::new(graph, |_, position| {
         let wide = position != Position::Middle;
         Layer {

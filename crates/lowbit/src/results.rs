@@ -177,6 +177,8 @@ pub struct Results {
     pub size_bytes: Sizes,
     /// Layers with weights, in graph order.
     pub layers: Vec<LayerResult>,
+    /// What the recipe's steps did.
+    pub steps: Vec<crate::StepReport>,
     /// Wall times.
     pub seconds: Seconds,
 }

@@ -8,7 +8,7 @@ use lowbit_ptq::{
     Calibration, LayerError, Plan, Progress, QuantizedGraph, Reconstruction, Rounding, Samples,
     UnitReport, bias_correction, calibrate, iterations, layer_errors, quantize, reconstruct,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use lowbit_tensor::Tensor;
 
@@ -140,7 +140,7 @@ impl Watch for () {
 }
 
 /// What one step of a recipe did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Its name.
     pub step: String,

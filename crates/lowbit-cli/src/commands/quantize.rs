@@ -297,6 +297,7 @@ fn evaluate(
         agreement: evaluation.as_ref().map(|evaluation| evaluation.agreement),
         size_bytes: Sizes { float: model.size_bytes, quantized: 0 },
         layers: quantized.layers(&errors)?,
+        steps: quantized.steps.clone(),
         seconds,
     };
     Ok(Found { quantized, results })

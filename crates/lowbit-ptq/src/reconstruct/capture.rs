@@ -85,9 +85,9 @@ pub(crate) fn capture(
     let inputs = held.next().unwrap_or_default();
     let mut targets = held.next().unwrap_or_default();
     let mut float_inputs = held.next();
-    as_quantized(quantized, unit.output, &mut targets);
+    as_quantized(quantized, unit.output, (&targets.shape, &mut targets.values));
     if let Some(values) = &mut float_inputs {
-        as_quantized(quantized, unit.input, values);
+        as_quantized(quantized, unit.input, (&values.shape, &mut values.values));
     }
     Ok(Pairs { inputs, float_inputs, targets, images })
 }
@@ -117,16 +117,20 @@ fn run_all(images: usize, available: usize, run: Run<'_>) -> Result<Vec<Vec<Tens
 }
 
 /// Float values as readers in the quantized graph see them: where layers absorb scales per channel, times a factor.
-fn as_quantized(quantized: &QuantizedGraph, value: ValueId, captured: &mut Captured) {
+pub(crate) fn as_quantized(
+    quantized: &QuantizedGraph,
+    value: ValueId,
+    (shape, values): (&[usize], &mut [f32]),
+) {
     let Some(site) = quantized.site(value) else { return };
     let Some(channels) = site.channels.as_ref().filter(|c| c.absorbers.reader != Side::Float)
     else {
         return;
     };
     let tensor = site.parameters;
-    let plane = captured.shape.iter().skip(2).product::<usize>().max(1);
+    let plane = shape.iter().skip(2).product::<usize>().max(1);
     let count = channels.scales.len();
-    for (i, run) in captured.values.chunks_mut(plane).enumerate() {
+    for (i, run) in values.chunks_mut(plane).enumerate() {
         let c = i % count;
         let factor = tensor.scale / channels.scales[c];
         run.iter_mut().for_each(|x| *x *= factor);

@@ -10,6 +10,11 @@ pub(crate) enum Loss {
         /// The weight.
         weight: f32,
     },
+    /// weight · Σ (y - t)² / Σ t²: of values whose sizes differ.
+    Relative {
+        /// The weight.
+        weight: f32,
+    },
     /// weight · Σ over images of the Kullback-Leibler divergence of softmax(y) from softmax(t) (Hinton et al. 2015, arXiv:1503.02531).
     Divergence {
         /// The weight.
@@ -18,11 +23,23 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
+    /// What squared differences are multiplied by.
+    fn weight(self, target: &Tensor) -> f32 {
+        match self {
+            Loss::Squared { weight } | Loss::Divergence { weight } => weight,
+            Loss::Relative { weight } => {
+                let power: f64 = target.f32s().iter().map(|&t| f64::from(t) * f64::from(t)).sum();
+                weight / power.max(f64::MIN_POSITIVE) as f32
+            }
+        }
+    }
+
     /// Its value, and its gradient with respect to `made`.
     pub(crate) fn gradient(self, made: &Tensor, target: &Tensor) -> (f64, Tensor) {
         let mut sum = 0.0;
         let values = match self {
-            Loss::Squared { weight } => {
+            Loss::Squared { .. } | Loss::Relative { .. } => {
+                let weight = self.weight(target);
                 let one = |(y, t): (&f32, &f32)| {
                     sum += f64::from(weight * (y - t) * (y - t));
                     2.0 * weight * (y - t)

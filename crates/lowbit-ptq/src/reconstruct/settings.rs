@@ -52,6 +52,11 @@ pub struct Reconstruction {
     pub bias_rate: f32,
     /// Learning rate of the step sizes of activations below 8 bits, relative to each; 0 leaves them alone.
     pub step_rate: f32,
+    /// How far weights start from where they were towards their levels, 0 to 1. Learning leaves many near a threshold, where the next
+    /// step would turn them over together.
+    pub settled: f32,
+    /// Of a network: weight of its blocks' relative errors beside the divergence of its scores.
+    pub features: f32,
     /// Strength of the pull of roundings towards up or down (λ).
     pub pull: f32,
     /// Share of input elements taken from the float network.
@@ -106,6 +111,8 @@ impl Reconstruction {
             scale_rate: 0.0,
             bias_rate: 0.001,
             step_rate: 0.002,
+            settled: 0.0,
+            features: 0.0,
             pull: 0.0,
             drop: 0.0,
             budget_bytes: BUDGET_BYTES,
