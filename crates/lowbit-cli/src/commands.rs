@@ -3,8 +3,10 @@
 mod completions;
 mod data;
 mod eval;
+mod export;
 mod inspect;
 mod quantize;
+mod recipes;
 mod run;
 
 use clap::Subcommand;
@@ -12,7 +14,7 @@ use clap::Subcommand;
 /// What the user wants done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Quantize a model to int8 and measure what it cost
+    /// Quantize a model and measure what it cost
     Quantize(Box<quantize::QuantizeArgs>),
     /// Measure the accuracy of a model, float or quantized
     Eval(Box<eval::EvalArgs>),
@@ -20,6 +22,10 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     /// Classify images
     Run(Box<run::RunArgs>),
+    /// Write a quantized model in another form
+    Export(export::ExportArgs),
+    /// List the recipes and quantizers that have names
+    Recipes(recipes::RecipesArgs),
     /// Look at a data set, or fetch a public one
     Data(data::DataArgs),
     /// Print completions for a shell
@@ -42,6 +48,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Eval(args) => eval::run(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::Run(args) => run::run(&args)?,
+        Command::Export(args) => export::run(&args)?,
+        Command::Recipes(args) => recipes::run(&args),
         Command::Data(args) => data::run(&args)?,
         Command::Completions(args) => completions::run(&args),
     }

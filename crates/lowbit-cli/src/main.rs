@@ -5,6 +5,7 @@
 mod args;
 mod checks;
 mod commands;
+mod format;
 mod interrupt;
 mod open;
 mod output;

@@ -54,6 +54,18 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// A file of our own, or a form it cannot have.
+    #[error("{path}: {what}: found {found}, expected {expected}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Which part of it.
+        what: &'static str,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A file could not be written.
     #[error("cannot write {path}")]
     Write {

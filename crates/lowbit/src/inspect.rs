@@ -71,6 +71,7 @@ pub fn inspect(model: &Model, target: Target) -> Result<Inspection, Error> {
     let traced = trace(graph, &[Tensor::full(model.input_shape.to_vec(), 0.5f32)])?;
     let placed: HashMap<&str, &Placement> =
         model.placements.iter().flatten().map(|p| (p.node.as_str(), p)).collect();
+    let stored = stored_bits(&model.imported);
     let mut nodes: Vec<NodeReport> = vec![];
     for node in &graph.nodes {
         let verdict = match (model.is_quantized(), placed.get(node.name.as_str())) {
@@ -80,6 +81,7 @@ pub fn inspect(model: &Model, target: Target) -> Result<Inspection, Error> {
         };
         let shape = traced.shape(node.output()).map_or(vec![], |s| s.to_vec());
         let [parameters, bits] = weights(graph, node);
+        let bits = stored.get(node.name.as_str()).map_or(bits, |&stored| stored.min(bits));
         nodes.push(NodeReport {
             name: node.name.clone(),
             op: placed.get(node.name.as_str()).map_or(node.op.name(), |p| p.op).to_owned(),
@@ -207,6 +209,54 @@ fn weights(graph: &Graph, node: &Node) -> [u64; 2] {
     let Some(weight) = constant(weight) else { return [0, 0] };
     let elements = weight.len() + constant(bias).map_or(0, |bias| bias.len());
     [elements as u64, weight.dtype().bits() as u64]
+}
+
+/// Bits of a weight as the file holds it, by node: of its codes, before constant operators decode them.
+fn stored_bits(imported: &Graph) -> HashMap<&str, u64> {
+    let producers = imported.producers();
+    let producer = |value| producers.get(&value).map(|&i| &imported.nodes[i]);
+    let mut found = HashMap::new();
+    for node in &imported.nodes {
+        if !matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul) {
+            continue;
+        }
+        let bits = node.input(1).and_then(|mut value| {
+            // Each step goes to an earlier node, so that the walk ends.
+            while let Some(maker) = producer(value) {
+                match &maker.op {
+                    Op::Gather(_) => return indexed_bits(imported, maker, &producer),
+                    Op::Clip => return clipped_bits(imported, maker),
+                    Op::QuantizeLinear(quantize) => return Some(quantize.to.bits() as u64),
+                    _ => value = maker.input(0)?,
+                }
+            }
+            imported.constant(value).map(|tensor| tensor.dtype().bits() as u64)
+        });
+        found.extend(bits.map(|bits| (node.name.as_str(), bits)));
+    }
+    found
+}
+
+/// Bits of indices into a table: those of their type, or fewer where the table has fewer entries.
+fn indexed_bits<'a>(
+    graph: &'a Graph,
+    gather: &Node,
+    producer: &impl Fn(lowbit_graph::ValueId) -> Option<&'a Node>,
+) -> Option<u64> {
+    let entries = graph.constant_input(gather, 0)?.shape().first().copied()?;
+    let mut indices = gather.input(1)?;
+    while let Some(maker) = producer(indices) {
+        indices = maker.input(0)?;
+    }
+    let whole = graph.constant(indices)?.dtype().bits() as u64;
+    Some(whole.min(u64::from(usize::BITS - entries.saturating_sub(1).leading_zeros()).max(1)))
+}
+
+/// Bits of the codes between the limits of a Clip.
+fn clipped_bits(graph: &Graph, clip: &Node) -> Option<u64> {
+    let limit = |index| graph.constant_input(clip, index)?.to_i64()?.first().copied();
+    let levels = limit(2)?.checked_sub(limit(1)?)?;
+    u64::try_from(levels).ok().map(|levels| u64::from(u64::BITS - levels.leading_zeros()).max(1))
 }
 
 /// Multiply-accumulates of a node for one image.

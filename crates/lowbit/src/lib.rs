@@ -16,8 +16,10 @@
 //! # Ok::<(), lowbit::Error>(())
 //! ```
 
+mod compressed;
 mod error;
 mod evaluate;
+mod format;
 mod images;
 mod inspect;
 mod model;
@@ -28,11 +30,12 @@ mod stages;
 
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};
+pub use format::{Format, convert};
 pub use images::Images;
 pub use inspect::{Inspection, NodeReport, Target, inspect};
 pub use lowbit_data::{Channels, DataError, Dataset, Filter, IdxBytes, Layout, Preprocess, Resize};
 pub use lowbit_data::{Image, Kind, Split, Subset, fetch, preprocess};
-pub use lowbit_quant::{Quantizer, RangeRule};
+pub use lowbit_quant::{PRESETS as QUANTIZERS, Quantizer, RangeRule};
 pub use model::{InputShape, Model, Notes};
 pub use output::write_atomically;
 pub use recipe::{LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Step, Which};

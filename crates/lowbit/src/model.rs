@@ -75,14 +75,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a model. `shape` is that of one image where the file leaves height and width open.
+    /// Reads a model, ONNX or compressed. `shape` is that of one image where the file leaves height and width open.
     ///
     /// # Errors
     /// `Model` when the file is not one we can run, `NotAClassifier` when it has no single image input.
     pub fn load(path: impl AsRef<Path>, shape: Option<InputShape>) -> Result<Model, Error> {
         let path = path.as_ref().to_path_buf();
-        let wrap = |source| Error::Model { path: path.clone(), source: Box::new(source) };
-        let imported = lowbit_onnx::import(&path).map_err(wrap)?;
+        let imported = crate::format::read_graph(&path)?;
         let size_bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
         Model::from_graph(imported, path, (size_bytes, shape))
     }

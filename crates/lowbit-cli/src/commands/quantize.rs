@@ -1,4 +1,4 @@
-//! `lowbit quantize`: a float model in, an int8 model and its proof out.
+//! `lowbit quantize`: a float model in, a quantized model and its proof out.
 
 mod images;
 mod report;
@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lowbit::{
-    Evaluation, Float, Images, Model, Notes, Preprocess, Quantized, Quantizer, RangeRule, Recipe,
-    Results, Runner, Seconds, Sizes, Subset, Watch,
+    Evaluation, Float, Format, Images, Model, Notes, Preprocess, Quantized, Quantizer, RangeRule,
+    Recipe, Results, Runner, Seconds, Sizes, Subset, Watch,
 };
 use lowbit_ptq::Samples;
 
 use crate::args::{Destination, GeneralArgs, PreprocessArgs, Usage, read_classes};
 use crate::checks::check_accuracy;
 use crate::commands::Verdict;
+use crate::format::FormatName;
 use crate::open::{EMBEDDED_NAME, Given, ModelSource, Opened, open};
 use crate::output;
 use crate::progress::Stage;
@@ -30,15 +31,15 @@ use images::Chosen;
 pub(crate) struct QuantizeArgs {
     /// The float model (ONNX) [default: a small built-in one, with built-in data]
     model: Option<PathBuf>,
-    /// Where to write the quantized model [default: MODEL.int8.onnx beside the model]
+    /// Where to write the quantized model [default: MODEL.RECIPE.onnx beside the model, .lbz if compressed]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// What is done to the model: int8 (int8 weights per channel, uint8 activations), or a TOML file
+    /// What is done to the model: a name that `lowbit recipes` lists, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "int8")]
     recipe: String,
-    /// How quantization is written into the file
-    #[arg(long, value_enum, default_value = "qdq")]
-    format: Format,
+    /// How the quantized model is written [default: qdq, or qdq-packed where weights have fewer than 8 bits]
+    #[arg(long, value_enum)]
+    format: Option<FormatName>,
     /// How activation ranges are chosen: min-max, moving-average, percentile, mse, kl [default: the recipe's, mse]
     #[arg(long, value_name = "NAME", value_parser = RangeRule::parse)]
     observer: Option<RangeRule>,
@@ -74,13 +75,6 @@ Examples:
 
 The preprocessing is kept in the quantized model: `lowbit eval` and `lowbit run` need no flags for it.";
 
-/// The ways of writing quantization into ONNX.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// QuantizeLinear and DequantizeLinear around float operators: every runtime reads it
-    Qdq,
-}
-
 fn parse_points(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end();
     let points = number.parse().ok().filter(|points: &f64| (0.0..=100.0).contains(points));
@@ -107,7 +101,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
     }
     let notes = notes(args, &opened, &chosen)?;
     let (quantized, seconds) = quantize(&terminal, args, &opened, &chosen)?;
-    let bytes = quantized.to_onnx(&notes)?;
+    let format = args.format.map_or_else(|| Format::of(&quantized), Format::from);
+    let bytes = quantized.to_bytes(format, &notes)?;
     let mut found = evaluate(&terminal, &opened, &chosen, (quantized, seconds))?;
     found.results.size_bytes.quantized = bytes.len() as u64;
     found.results.seed = args.images.seed();
@@ -126,7 +121,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
 /// Where the model goes, once nothing speaks against it.
 fn target(args: &QuantizeArgs, source: &ModelSource) -> anyhow::Result<PathBuf> {
     let (recipe, _) = Recipe::open(&args.recipe)?;
-    let target = args.output.clone().unwrap_or_else(|| default_target(source, &recipe));
+    let target =
+        args.output.clone().unwrap_or_else(|| default_target(source, &recipe, args.format));
     output::check(&target)?;
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(&target, source.path()) && *source != ModelSource::Embedded {
@@ -143,12 +139,13 @@ fn target(args: &QuantizeArgs, source: &ModelSource) -> anyhow::Result<PathBuf> 
 }
 
 /// `net.onnx` as `net.int8.onnx` beside it; the embedded model's in the current folder.
-fn default_target(source: &ModelSource, recipe: &str) -> PathBuf {
+fn default_target(source: &ModelSource, recipe: &str, format: Option<FormatName>) -> PathBuf {
     let path = match source {
         ModelSource::File(path) => path.as_path(),
         ModelSource::Embedded => Path::new(EMBEDDED_NAME),
     };
-    path.with_extension(format!("{recipe}.onnx"))
+    let extension = Format::from(format.unwrap_or(FormatName::Qdq)).extension();
+    path.with_extension(format!("{recipe}.{extension}"))
 }
 
 /// Opens the model, checking that its classes are those of the labels, before time is spent on it.
@@ -222,6 +219,8 @@ fn quantize(
     let recipe = Recipe {
         activations: args.observer.unwrap_or(recipe.activations),
         weights: args.weights.clone().unwrap_or(recipe.weights),
+        // QONNX has one quantizer where scales per channel need another before than behind.
+        channel_scales: recipe.channel_scales && args.format != Some(FormatName::Qonnx),
         ..recipe
     };
     let float = Float::new(opened.model.clone())?;

@@ -2,8 +2,8 @@
 
 use lowbit_ptq::Reconstruction;
 use lowbit_quant::{
-    GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, Uniform,
-    UniformCodes, ZeroPoint,
+    ClusterMethod, ClusterStart, Clustering, Codebook, Entries, GradientRule, Granularity, Grid,
+    Quantizer, RangeRule, Rounding, ScaleRule, Uniform, UniformCodes, ZeroPoint,
 };
 
 use super::{LayerRecipe, Recipe, Step};
@@ -56,7 +56,61 @@ pub const PRESETS: &[RecipePreset] = &[
         line: "2-bit weights, 8-bit activations, blocks reconstructed",
         recipe: || bits(2, 8),
     },
+    RecipePreset {
+        name: "pot4",
+        line: "4-bit powers of two, blocks reconstructed",
+        recipe: || preset("pot-4"),
+    },
+    RecipePreset {
+        name: "apot4",
+        line: "4-bit sums of two powers of two, blocks reconstructed",
+        recipe: || preset("apot-4"),
+    },
+    RecipePreset {
+        name: "ternary",
+        line: "weights -1, 0 and 1 times a scale per channel, blocks reconstructed",
+        recipe: || preset("ternary-optimal"),
+    },
+    RecipePreset {
+        name: "binary-weights",
+        line: "weights -1 and 1 times a scale per channel, blocks reconstructed",
+        recipe: || preset("bwn"),
+    },
+    RecipePreset {
+        name: "kmeans4",
+        line: "weights from a table of 16 numbers a layer, found by k-means; blocks reconstructed",
+        recipe: || preset("kmeans-16"),
+    },
+    RecipePreset {
+        name: "deep-compression",
+        line: "pruned weights from small tables; write it with --format compressed",
+        recipe: deep_compression,
+    },
 ];
+
+/// A quantizer by name between a first and a last layer of 8 bits.
+fn preset(name: &str) -> Recipe {
+    Recipe { weights: named(name), ..bits(4, 8) }
+}
+
+fn named(name: &str) -> Quantizer {
+    Quantizer::preset(name).expect("a test opens every recipe")
+}
+
+/// The pipeline of Deep Compression (Han et al. 2016, arXiv:1510.00149): pruning by magnitude and a table for each layer;
+/// entropy coding is a matter of the file. In the place of retraining, blocks are reconstructed.
+fn deep_compression() -> Recipe {
+    let table = |entries: u32, prune: f64| Quantizer {
+        grid: Grid::Codebook(Codebook { entries, dimension: 1, numbers: Entries::Int8 }),
+        scale: ScaleRule::Cluster(Clustering {
+            method: ClusterMethod::KMeans { start: ClusterStart::Linear, rounds: 100 },
+            prune,
+        }),
+        ..named("kmeans-16")
+    };
+    let ends = LayerRecipe { weights: table(64, 0.0), activation_bits: 8 };
+    Recipe { weights: table(32, 0.3), ends: Some(ends), ..bits(4, 8) }
+}
 
 /// int8 weights per channel, uint8 activations.
 pub(super) fn int8() -> Recipe {
