@@ -44,10 +44,26 @@ pub const CANONICAL: &[(&str, Pass)] = &[
 /// # Errors
 /// When the graph does not run on the example, or a pass leaves it invalid.
 pub fn canonicalize(graph: &Graph, example: &[Tensor]) -> Result<Graph, GraphError> {
+    run(graph, example, CANONICAL.iter())
+}
+
+/// As [`canonicalize`], with BatchNormalization left where it is: its statistics are what data-free algorithms read.
+///
+/// # Errors
+/// As [`canonicalize`].
+pub fn canonicalize_unfolded(graph: &Graph, example: &[Tensor]) -> Result<Graph, GraphError> {
+    run(graph, example, CANONICAL.iter().filter(|(name, _)| *name != "fold_batch_norm"))
+}
+
+fn run<'a>(
+    graph: &Graph,
+    example: &[Tensor],
+    passes: impl Iterator<Item = &'a (&'static str, Pass)>,
+) -> Result<Graph, GraphError> {
     // Passes keep the values they keep: one trace serves all, and a value that a pass made has no known shape.
     let traced = trace(graph, example)?;
     let mut graph = graph.clone();
-    for (_, pass) in CANONICAL {
+    for (_, pass) in passes {
         graph = pass(&graph, &traced)?;
         graph.remove_dead();
         graph.sort()?;

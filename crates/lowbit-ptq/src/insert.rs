@@ -12,7 +12,7 @@ use lowbit_tensor::{DType, Tensor};
 use crate::assignment::ActivationBits;
 use crate::{Assignment, Calibration, Channels, Found, Plan, PtqError, Side};
 
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Rows, turn};
 pub(crate) use weights::{back_to_graph, to_rows};
 
 /// Largest uint8 code.

@@ -8,7 +8,7 @@ use lowbit_tensor::{DType, Tensor};
 use super::*;
 
 /// Numbers in -1..1 that look random.
-fn noise(seed: u64, count: usize) -> Vec<f32> {
+pub(crate) fn noise(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -31,20 +31,20 @@ impl Samples for Noise {
     }
 }
 
-struct Net {
-    graph: Graph,
+pub(crate) struct Net {
+    pub(crate) graph: Graph,
     seed: u64,
 }
 
 impl Net {
-    fn new() -> (Net, ValueId) {
+    pub(crate) fn new() -> (Net, ValueId) {
         let mut graph = Graph::new("net");
         let x = graph.add_input("x", DType::F32, [1, 4, 6, 6].map(Some).to_vec());
         (Net { graph, seed: 100 }, x)
     }
 
     /// A convolution of 4 channels whose outputs differ in magnitude.
-    fn conv(&mut self, x: ValueId, kernel: usize, activation: Activation) -> ValueId {
+    pub(crate) fn conv(&mut self, x: ValueId, kernel: usize, activation: Activation) -> ValueId {
         self.seed += 1;
         let mut weight = noise(self.seed, 16 * kernel * kernel);
         let row = weight.len() / 4;
@@ -67,12 +67,12 @@ impl Net {
         self.graph.add_node(&name, Op::Conv(conv), &[x, weight, bias])
     }
 
-    fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
+    pub(crate) fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
         self.seed += 1;
         self.graph.add_node(&format!("node{}", self.seed), op, inputs)
     }
 
-    fn finish(mut self, output: ValueId) -> Graph {
+    pub(crate) fn finish(mut self, output: ValueId) -> Graph {
         self.graph.outputs = vec![output];
         self.graph
     }
@@ -111,7 +111,11 @@ pub(crate) fn rounding(graph: &Graph, (weights, bits): (&str, u8)) -> Rounding {
     Rounding { assignment, seed: 0 }
 }
 
-fn quantized(graph: &Graph, channel_scales: bool, bias_correction: bool) -> (Plan, QuantizedGraph) {
+pub(crate) fn quantized(
+    graph: &Graph,
+    channel_scales: bool,
+    bias_correction: bool,
+) -> (Plan, QuantizedGraph) {
     let plan = Plan::new(graph, channel_scales).unwrap();
     let calibration = calibrate(graph, &plan, &Noise(16), RangeRule::MinMax, &|_| {}).unwrap();
     let quantized = quantize(graph, &plan, &calibration, &rounding(graph, ("int8", 8))).unwrap();
@@ -119,7 +123,7 @@ fn quantized(graph: &Graph, channel_scales: bool, bias_correction: bool) -> (Pla
     (plan, if bias_correction { corrected } else { quantized })
 }
 
-fn errors(graph: &Graph, quantized: &QuantizedGraph) -> Vec<LayerError> {
+pub(crate) fn errors(graph: &Graph, quantized: &QuantizedGraph) -> Vec<LayerError> {
     let (integer, placements) = lower_qdq(&quantized.graph).unwrap();
     for placement in &placements {
         let in_float = matches!(placement.runs, Runs::Float(_));

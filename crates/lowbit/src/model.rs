@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use lowbit_data::Preprocess;
 use lowbit_graph::passes::{self, Placement};
 use lowbit_graph::{Graph, Op};
+use lowbit_ptq::BatchNormStatistics;
 use lowbit_tensor::{DType, Shape, Tensor};
 
 use crate::Error;
@@ -115,6 +116,23 @@ impl Model {
             (canonical, None)
         };
         Ok(Model { input_shape, path, imported, graph, placements, notes, size_bytes })
+    }
+
+    /// The model as [`Model::graph`] would be if BatchNormalization were not folded into the layers before it.
+    ///
+    /// # Errors
+    /// `Graph` when it does not run.
+    pub fn unfolded(&self) -> Result<Graph, Error> {
+        let example = Tensor::full(self.input_shape.to_vec(), 0.5f32);
+        Ok(passes::canonicalize_unfolded(&self.imported, &[example])?)
+    }
+
+    /// What the model's BatchNormalizations say about its layers; empty where the file has none left.
+    ///
+    /// # Errors
+    /// As [`Model::unfolded`].
+    pub fn batch_norm_statistics(&self) -> Result<BatchNormStatistics, Error> {
+        Ok(BatchNormStatistics::of(&self.unfolded()?))
     }
 
     /// Whether the model holds quantized operators.

@@ -6,7 +6,7 @@ mod presets;
 use std::path::Path;
 
 use lowbit_graph::{Graph, Node, Op};
-use lowbit_ptq::{Assignment, Layer, Position, Reconstruction};
+use lowbit_ptq::{Assignment, Equalization, Layer, Position, Reconstruction};
 use lowbit_quant::{Granularity, Quantizer, RangeRule};
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,8 @@ pub enum LayerKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "step")]
 pub enum Step {
+    /// Channels between two layers get weights of equal range, before anything is quantized.
+    Equalize(Equalization),
     /// Biases take back the mean shift of the rounded weights.
     BiasCorrection,
     /// Roundings, weights, biases and step sizes are learned.
@@ -96,10 +98,20 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it changes the float model, before anything is quantized.
+    #[must_use]
+    pub fn is_on_floats(&self) -> bool {
+        match self {
+            Step::Equalize(_) => true,
+            Step::BiasCorrection | Step::Reconstruct(_) => false,
+        }
+    }
+
     /// The step's name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Step::Equalize(_) => "equalize",
             Step::BiasCorrection => "bias-correction",
             Step::Reconstruct(settings) => settings.name(),
         }

@@ -1,19 +1,22 @@
 //! The pipeline, one type per stage.
 
+mod steps;
+
 use std::path::Path;
 
 use lowbit_graph::Graph;
 use lowbit_graph::passes::{Placement, lower_qdq, trace};
 use lowbit_ptq::{
-    Calibration, LayerError, Plan, Progress, QuantizedGraph, Reconstruction, Rounding, Samples,
-    UnitReport, bias_correction, calibrate, iterations, layer_errors, quantize, reconstruct,
+    Calibration, LayerError, Plan, Progress, QuantizedGraph, Rounding, Samples, UnitReport,
+    calibrate, layer_errors, quantize,
 };
 use serde::{Deserialize, Serialize};
 
 use lowbit_tensor::Tensor;
 
 use crate::inspect::macs;
-use crate::{Error, Images, InputShape, LayerResult, Model, Notes, Recipe, Step, write_atomically};
+use crate::{Error, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
+use steps::Prepared;
 
 /// A float classifier in canonical form that holds something to quantize.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ pub struct Float {
 pub struct Calibrated {
     /// The stage before.
     pub float: Float,
+    prepared: Prepared,
     plan: Plan,
     calibration: Calibration,
     recipe: Recipe,
@@ -37,6 +41,8 @@ pub struct Calibrated {
 pub struct Quantized {
     /// The float stage.
     pub float: Float,
+    /// The float graph that was quantized: the model's, after the recipe's steps on floats.
+    pub prepared: Graph,
     /// Float operators between quantizers: what is exported.
     pub quantized: QuantizedGraph,
     /// The integer form: what is evaluated.
@@ -66,20 +72,21 @@ impl Float {
         Ok(Float { model })
     }
 
-    /// Runs the model on every image and collects what the recipe's range rule needs.
+    /// Takes the recipe's steps on floats, runs the model on every image and collects what the recipe's range rule needs.
     ///
     /// # Errors
     /// `Ptq` when an image cannot be read or the model does not run on it.
     pub fn calibrate(
         self,
-        images: &Images,
+        images: &dyn Samples,
         recipe: &Recipe,
         progress: Progress<'_>,
     ) -> Result<Calibrated, Error> {
-        let graph = &self.model.graph;
+        let prepared = Prepared::new(&self.model, recipe)?;
+        let graph = &prepared.graph;
         let plan = Plan::new(graph, recipe.has_channel_scales())?;
         let calibration = calibrate(graph, &plan, images, recipe.activations, progress)?;
-        Ok(Calibrated { float: self, plan, calibration, recipe: recipe.clone() })
+        Ok(Calibrated { float: self, prepared, plan, calibration, recipe: recipe.clone() })
     }
 }
 
@@ -95,31 +102,16 @@ impl Calibrated {
         seed: u64,
         watch: &dyn Watch,
     ) -> Result<Quantized, Error> {
-        let graph = &self.float.model.graph;
+        let graph = &self.prepared.graph;
         let rounding = Rounding { assignment: self.recipe.assign(graph), seed };
-        let mut quantized = quantize(graph, &self.plan, &self.calibration, &rounding)?;
-        let mut reports = vec![];
-        for step in &self.recipe.steps {
-            let units = match step {
-                Step::BiasCorrection => {
-                    quantized = bias_correction(graph, &quantized, &self.calibration);
-                    vec![]
-                }
-                Step::Reconstruct(settings) => {
-                    let settings = Reconstruction { seed, ..*settings };
-                    watch.begin(step.name(), iterations(graph, &quantized, &settings));
-                    let progress = |n| watch.advance(n);
-                    let (learned, units) =
-                        reconstruct(graph, &quantized, images, &settings, &progress)?;
-                    quantized = learned;
-                    units
-                }
-            };
-            reports.push(StepReport { step: step.name().to_owned(), units });
-        }
+        let quantized = quantize(graph, &self.plan, &self.calibration, &rounding)?;
+        let given = steps::Given { graph, calibration: &self.calibration, images, seed, watch };
+        let (quantized, reports) = given.run(quantized, &self.recipe.steps)?;
         let (integer, placements) = lower_qdq(&quantized.graph)?;
-        let Calibrated { float, recipe, .. } = self;
-        Ok(Quantized { float, quantized, integer, placements, recipe, steps: reports })
+        let Calibrated { float, prepared, recipe, .. } = self;
+        let steps = [prepared.reports, reports].concat();
+        let prepared = prepared.graph;
+        Ok(Quantized { float, prepared, quantized, integer, placements, steps, recipe })
     }
 }
 
@@ -158,7 +150,7 @@ impl Quantized {
         images: &dyn Samples,
         progress: Progress<'_>,
     ) -> Result<Vec<LayerError>, Error> {
-        let float = &self.float.model.graph;
+        let float = &self.prepared;
         Ok(layer_errors(float, &self.quantized, &self.integer, images, progress)?)
     }
 
@@ -167,10 +159,10 @@ impl Quantized {
     /// # Errors
     /// `Graph` when the float model does not run.
     pub fn layers(&self, errors: &[LayerError]) -> Result<Vec<LayerResult>, Error> {
-        let model = &self.float.model;
-        let traced = trace(&model.graph, &[Tensor::full(model.input_shape.to_vec(), 0.5f32)])?;
+        let (model, graph) = (&self.float.model, &self.prepared);
+        let traced = trace(graph, &[Tensor::full(model.input_shape.to_vec(), 0.5f32)])?;
         let mut layers = vec![];
-        for node in &model.graph.nodes {
+        for node in &graph.nodes {
             let weight = self.quantized.weights.iter().find(|w| w.node == node.name);
             let Some(weight) = weight else { continue };
             let error = errors.iter().find(|error| error.value == node.output());
@@ -182,7 +174,7 @@ impl Quantized {
                 bits_a: Some(weight.input_bits.into()),
                 sqnr_db: error.map(|e| e.sqnr_db).filter(|db| db.is_finite()),
                 cosine: error.map(|e| e.cosine),
-                macs: macs(&model.graph, node, &traced),
+                macs: macs(graph, node, &traced),
                 bytes: weight.coded.size().total_bytes() + bias,
             });
         }

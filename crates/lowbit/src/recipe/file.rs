@@ -25,7 +25,7 @@
 //! iterations = 500
 //! ```
 
-use lowbit_ptq::{Reconstruction, Scope, Variable};
+use lowbit_ptq::{Ceiling, Equalization, Reconstruction, Scope, Variable};
 use lowbit_quant::{
     GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, ZeroPoint,
 };
@@ -101,6 +101,8 @@ struct LayerFile {
 #[serde(deny_unknown_fields)]
 struct StepFile {
     step: String,
+    ceiling: Option<Ceiling>,
+    absorb: Option<bool>,
     scope: Option<Scope>,
     variable: Option<Variable>,
     iterations: Option<usize>,
@@ -299,9 +301,16 @@ fn one_layer(
 fn one_step(typed: StepFile) -> Result<Step, String> {
     let settings = match typed.step.as_str() {
         "bias-correction" => return Ok(Step::BiasCorrection),
+        "equalize" => {
+            let Equalization { ceiling, absorb } = Equalization::DFQ;
+            return Ok(Step::Equalize(Equalization {
+                ceiling: typed.ceiling.unwrap_or(ceiling),
+                absorb: typed.absorb.unwrap_or(absorb),
+            }));
+        }
         name => Reconstruction::named(name).ok_or_else(|| {
             format!(
-                "step: found \"{name}\", expected bias-correction or one of {}",
+                "step: found \"{name}\", expected equalize, bias-correction or one of {}",
                 Reconstruction::NAMES
             )
         })?,

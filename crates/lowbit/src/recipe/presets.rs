@@ -1,6 +1,6 @@
 //! The recipes that have names.
 
-use lowbit_ptq::Reconstruction;
+use lowbit_ptq::{Equalization, Reconstruction};
 use lowbit_quant::{
     ClusterMethod, ClusterStart, Clustering, Codebook, Entries, GradientRule, Granularity, Grid,
     Quantizer, RangeRule, Rounding, ScaleRule, Uniform, UniformCodes, ZeroPoint,
@@ -30,6 +30,19 @@ pub const PRESETS: &[RecipePreset] = &[
         name: "w8a8-kl",
         line: "as int8, ranges of least Kullback-Leibler divergence",
         recipe: || Recipe { activations: RangeRule::Kl, ..int8() },
+    },
+    RecipePreset {
+        name: "int8-per-tensor",
+        line: "one 8-bit weight scale a layer, nothing else: what equalization is for",
+        recipe: per_tensor,
+    },
+    RecipePreset {
+        name: "int8-per-tensor-dfq",
+        line: "one 8-bit weight scale a layer after cross-layer equalization, bias correction",
+        recipe: || Recipe {
+            steps: vec![Step::Equalize(Equalization::DFQ), Step::BiasCorrection],
+            ..per_tensor()
+        },
     },
     RecipePreset {
         name: "w4a8-nearest",
@@ -122,6 +135,16 @@ pub(super) fn int8() -> Recipe {
         ends: None,
         layers: vec![],
         steps: vec![Step::BiasCorrection],
+    }
+}
+
+/// int8 weights with one scale a layer.
+fn per_tensor() -> Recipe {
+    Recipe {
+        channel_scales: false,
+        weights: Quantizer { granularity: Granularity::Tensor, ..uniform(8) },
+        steps: vec![],
+        ..int8()
     }
 }
 

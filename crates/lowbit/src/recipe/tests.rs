@@ -57,6 +57,7 @@ fn errors_name_line_and_key() {
         "line 3: step: found \"magic\"",
     );
     check("[[steps]]\nstep = \"brecq\"\ndrop = 2.0", "drop: found 2, expected 0 to 1");
+    check("[[steps]]\nstep = \"equalize\"\nceiling = \"low\"", "unknown variant `low`");
     check("[[layers]]\nactivation_bits = 4", "line 1: layers: expected name or kind");
 }
 

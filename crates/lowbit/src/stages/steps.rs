@@ -1,0 +1,88 @@
+//! The steps of a recipe, run one after the other: those on floats first, then those on the quantized graph.
+
+use lowbit_graph::Graph;
+use lowbit_ptq::{
+    BatchNormStatistics, Calibration, QuantizedGraph, Reconstruction, Samples, UnitReport,
+    bias_correction, equalize, iterations, reconstruct,
+};
+
+use super::{StepReport, Watch};
+use crate::{Error, Model, Recipe, Step};
+
+/// A float graph after the recipe's steps on floats.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub(super) graph: Graph,
+    pub(super) reports: Vec<StepReport>,
+}
+
+impl Prepared {
+    /// Takes the steps on floats.
+    pub(super) fn new(model: &Model, recipe: &Recipe) -> Result<Prepared, Error> {
+        let mut graph = model.graph.clone();
+        let mut reports = vec![];
+        let float = recipe.steps.iter().filter(|step| step.is_on_floats());
+        let mut statistics: Option<BatchNormStatistics> = None;
+        for step in float {
+            let known = match statistics.take() {
+                Some(known) => known,
+                None => model.batch_norm_statistics()?,
+            };
+            match step {
+                Step::Equalize(settings) => {
+                    let (equalized, known) = equalize(&graph, &known, *settings);
+                    graph = equalized;
+                    statistics = Some(known);
+                }
+                Step::BiasCorrection | Step::Reconstruct(_) => {}
+            }
+            reports.push(StepReport { step: step.name().to_owned(), units: vec![] });
+        }
+        Ok(Prepared { graph, reports })
+    }
+}
+
+/// What steps on the quantized graph may use.
+pub(super) struct Given<'a> {
+    /// The float graph that was quantized.
+    pub(super) graph: &'a Graph,
+    pub(super) calibration: &'a Calibration,
+    pub(super) images: &'a dyn Samples,
+    pub(super) seed: u64,
+    pub(super) watch: &'a dyn Watch,
+}
+
+impl Given<'_> {
+    /// Takes the steps on the quantized graph.
+    pub(super) fn run(
+        &self,
+        mut quantized: QuantizedGraph,
+        steps: &[Step],
+    ) -> Result<(QuantizedGraph, Vec<StepReport>), Error> {
+        let mut reports = vec![];
+        for step in steps.iter().filter(|step| !step.is_on_floats()) {
+            let (changed, units) = self.step(&quantized, step)?;
+            quantized = changed;
+            reports.push(StepReport { step: step.name().to_owned(), units });
+        }
+        Ok((quantized, reports))
+    }
+
+    fn step(
+        &self,
+        quantized: &QuantizedGraph,
+        step: &Step,
+    ) -> Result<(QuantizedGraph, Vec<UnitReport>), Error> {
+        let Given { graph, calibration, images, seed, watch } = *self;
+        let progress = |n| watch.advance(n);
+        match step {
+            Step::Equalize(_) => Ok((quantized.clone(), vec![])),
+            Step::BiasCorrection => Ok((bias_correction(graph, quantized, calibration), vec![])),
+            Step::Reconstruct(settings) => {
+                let settings = Reconstruction { seed, ..*settings };
+                watch.begin(step.name(), iterations(graph, quantized, &settings));
+                Ok(reconstruct(graph, quantized, images, &settings, &progress)?)
+            }
+        }
+    }
+}
