@@ -5,10 +5,14 @@
 writes models/*.onnx, files beside them that external data points at, and expected.toml. Needs the package onnx.
 `import` in the table: part of the error of reading the file. `run`: the file is read, and running it is the error.
 `fine`: the file is read, and says why that is right.
+
+containers/*.lbz are hostile compressed models (crates/lowbit/src/compressed.rs); containers.toml has their errors.
 """
 
 import pathlib
 import shutil
+import struct
+import zlib
 
 import numpy
 import onnx
@@ -17,6 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 HERE = pathlib.Path(__file__).parent
 MODELS = HERE / "models"
 ROWS = []
+CONTAINERS = HERE / "containers"
+CONTAINER_ROWS = []
 
 
 def value(name, shape, kind=TensorProto.FLOAT):
@@ -256,7 +262,52 @@ def fine():
     save("unsorted", model(late), "fine", "there is an order in which it runs")
 
 
+def containers():
+    """Compressed models: 89 LBZ, version, CRC-32, two lengths, a deflated ONNX file, streams of codes."""
+    shutil.rmtree(CONTAINERS, ignore_errors=True)
+    CONTAINERS.mkdir()
+    codes = raw("c", [0, 4], b"", TensorProto.UINT4)
+    inside = model([node("Cast", ["c"], ["y"], to=TensorProto.FLOAT)], constants=[codes], opset=21).SerializeToString()
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflated = deflater.compress(inside) + deflater.flush()
+
+    def constant(count, symbol=3):
+        """Codes of one symbol, which has all 65536 parts of the frequency: any number of them in a few bytes."""
+        return struct.pack("<BI", 0, count) + bytes([symbol + 1]) + bytes(symbol) + b"\x80\x80\x04" + b"\0"
+
+    def stream(index=0, rows=16, data=constant(64)):
+        return struct.pack("<III", index, rows, len(data)) + data
+
+    def container(name, text, magic=b"\x89LBZ", version=1, claimed=len(inside), body=deflated, count=1, streams=stream()):
+        head = magic + struct.pack("<BI", version, 0) + struct.pack("<II", claimed, len(body))
+        (CONTAINERS / f"{name}.lbz").write_bytes(head + body + struct.pack("<I", count) + streams)
+        CONTAINER_ROWS.append((name, text))
+
+    container("wrong_magic", "not an ONNX model", magic=b"\x88LBZ")
+    container("version_9", "version: found 9, expected 1", version=9)
+    container("claims_gigabytes", "codes: found 4294967295 bytes from", claimed=(1 << 32) - 1)
+    container("inflates_beyond_its_claim", "found another length", claimed=len(inside) - 1)
+    container("no_deflated_bytes", "the ONNX file without codes: found", body=b"\xff" * len(deflated))
+    container("no_onnx", "opset: found none", claimed=0, body=zlib.compress(b"")[2:-4])
+    container("claims_streams", "an index: found 0 bytes left", count=(1 << 32) - 1, streams=b"")
+    container("index_beyond", "index of an initializer: found 7", streams=stream(index=7))
+    container("index_twice", "index of an initializer: found 0", count=2, streams=stream() * 2)
+    container("codes_beyond_bytes", "at most 1024 codes a byte", streams=stream(rows=1 << 20, data=constant(1 << 22)))
+    container("codes_overflow", "at most 1024 codes a byte", streams=stream(rows=(1 << 32) - 1))
+    container("fewer_codes", "the number of codes: found 60", streams=stream(data=constant(60)))
+    container("more_codes", "no more than the caller's limit", streams=stream(data=constant(68)))
+    container("code_beyond_its_type", "a code: found one beyond its type", streams=stream(data=constant(64, 16)))
+    container("cut_stream", "a stream: found", streams=stream()[:-2])
+    container("bytes_behind", "3 bytes more", streams=stream() + b"abc")
+    container("wrong_checksum", "checksum: found another")
+    lines = ["# Made by make.py: for each container, a part of the error of reading it."]
+    lines += [f"{name} = '''{text}'''" for name, text in sorted(CONTAINER_ROWS)]
+    (HERE / "containers.toml").write_text("\n".join(lines) + "\n")
+
+
+
 def main():
+    containers()
     shutil.rmtree(MODELS, ignore_errors=True)
     MODELS.mkdir()
     for make in (broken_protobuf, wrong_models, wrong_graphs, wrong_types, wrong_sizes, explosions, external, fine):
