@@ -1,11 +1,12 @@
 """Measures lowbit beside onnxruntime in one interleaved run: float throughput, and the cost of quantizing.
 
-    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [float] [quantize] [memory]
+    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [float] [quantize] [memory] [packed]
 
 Prints Markdown. `float`: images a second, medians of alternating blocks of about 0.4 s, with the quartiles. `quantize`:
 wall time and peak memory of calibrating, quantizing and writing, each in a process of its own; onnxruntime's time leaves
 its imports and its own preprocessing of the model out, lowbit's is that of the whole process. `memory`: lowbit's peak
-for 200 and for 10,000 images. `--bench` is the example binary `ort_bench` (built by cargo when not given).
+for 200 and for 10,000 images. `packed`: onnxruntime's time on one image of ResNet-20 as float, int8, and 4- and 2-bit
+files of either format, made with `--lowbit`, in alternating blocks. `--bench` is the example binary `ort_bench` (built by cargo when not given).
 """
 
 import argparse
@@ -58,11 +59,11 @@ class Ours:
 class Theirs:
     """An onnxruntime session."""
 
-    def __init__(self, model: Model, batch: int, threads: int):
+    def __init__(self, model: Model, batch: int, threads: int, path: Path | None = None):
         import onnxruntime as ort
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        self.session = ort.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(str(path or model.path), options, providers=["CPUExecutionProvider"])
         inputs = np.random.default_rng(7).normal(size=(batch, *model.shape)).astype(np.float32)
         self.feed = {self.session.get_inputs()[0].name: inputs}
 
@@ -166,6 +167,26 @@ def memory(bench: Path) -> None:
     print_table("lowbit, ResNet-20, peak MB", ["ranges", "200 images", "10,000 images"], rows)
 
 
+def packed(lowbit: Path, blocks: int) -> None:
+    model, recipes = BY_NAME["resnet20"], REPO / "checks/recipes"
+    files = [("float", None)]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "preprocess.toml").write_text(model.preprocess)
+        for recipe, kind in [("int8", "qdq"), ("w4a8-nearest", "qdq"), ("w4a8-nearest", "qdq-packed"),
+                             (recipes / "w2.toml", "qdq-packed"), (recipes / "kmeans.toml", "qdq-packed")]:
+            path = Path(folder) / f"{Path(recipe).stem}.{kind}.onnx"
+            subprocess.run([lowbit, "quantize", model.path, "--data", model.data, "--no-eval", "-q", "--recipe", recipe,
+                            "--preprocess", f"{folder}/preprocess.toml", "--format", kind, "-o", path], check=True)
+            files.append((path.stem, path))
+        runners = [Theirs(model, 1, 1, path) for _, path in files]
+        found = interleaved(runners, blocks)
+        base = statistics.median(found[1])
+        rows = [[name, f"{os.path.getsize(path or model.path):,}", spread([1e6 * s for s in seconds]),
+                 f"{statistics.median(seconds) / base:.3f}"] for (name, path), seconds in zip(files, found)]
+    print_table("onnxruntime, ResNet-20, one image, one thread",
+                ["file", "bytes", "µs: median (quartiles)", "time over int8's"], rows)
+
+
 def ort_job(name: str, method: str, images: int, work: Path) -> None:
     """The onnxruntime side, in this process; prints seconds and peak kilobytes."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
@@ -214,13 +235,15 @@ def main() -> None:
     if sys.argv[1:2] == ["--ort"]:
         return ort_job(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", []], metavar="PART")
+    parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", "packed", []], metavar="PART")
     parser.add_argument("--bench", type=Path, help="the example binary ort_bench")
+    parser.add_argument("--lowbit", type=Path, default=Path("lowbit"), help="the command-line tool: for `packed`")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[*OURS, *THEIRS], help="ranges to measure")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each quantization")
     parser.add_argument("--blocks", type=int, default=9, help="blocks of each throughput")
     args = parser.parse_args()
-    bench, parts = args.bench or build(), args.parts or ["float", "quantize", "memory"]
+    parts = args.parts or ["float", "quantize", "memory"]
+    bench = args.bench or (build() if parts != ["packed"] else None)
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())
     print(f"{cpu}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
@@ -230,6 +253,8 @@ def main() -> None:
         quantize_cost(bench, args.repeat, args.only)
     if "memory" in parts:
         memory(bench)
+    if "packed" in parts:
+        packed(args.lowbit, args.blocks)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Compares lowbit with onnxruntime: the float engine, the exported integer models, and what of them runs as integers.
 
-    python checks/run.py [--images N] [--large N] [--ranges RULE] [--weights RULE] [--only MODEL,...] [--keep DIR]
-                         [--dump PATH] [--lowbit PATH] [CHECK ...]
+    python checks/run.py [--images N] [--large N] [--ranges RULE] [--weights RULE] [--recipe NAME|FILE [--format FORMAT]]
+                         [--only MODEL,...] [--keep DIR] [--dump PATH] [--lowbit PATH] [CHECK ...]
 
 CHECK is any of `float`, `integer`, `optimized`, `prediction`; all of them by default. `--dump` is the example binary
-`ort_dump` (built by cargo when not given). The exit code is 1 when a check fails.
+`ort_dump` (built by cargo when not given). `--recipe` quantizes by a recipe, such as those of checks/recipes, and writes
+`--format` qdq or qdq-packed. Reading the written file back must give the same bits, whatever is checked. The exit code is 1 when a check fails.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class Tools:
 
     dump: Path  # the example binary ort_dump
     lowbit: Path | None  # the command-line tool
-    rules: tuple[str, str]  # ranges of activations, scales of weights
+    rules: tuple[str, ...]  # ranges of activations and scales of weights, or "recipe", its name, the file's format
 
 
 class Failures(list):
@@ -191,7 +192,7 @@ def inspected(model: Model, lowbit: Path, work: Path) -> collections.Counter:
         if not node["integer"]:
             for part in DECOMPOSED.get(node["op"], [node["op"]]):
                 counts[part, "float"] += 1
-        elif node["runs_as"].startswith("Q") or node["op"] in MOVES:
+        elif node["runs_as"].startswith("Q") or node["op"] in MOVES or node["runs_as"] == "Clip":
             counts[node["runs_as"] if node["runs_as"].startswith("Q") else node["op"], "codes"] += 1
     return counts
 
@@ -254,6 +255,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lowbit", type=Path, help="the binary lowbit: `prediction` asks its inspect")
     parser.add_argument("--ranges", default="mse", help="how activation ranges are chosen")
     parser.add_argument("--weights", default="int8", help="how weights are quantized: a named quantizer")
+    parser.add_argument("--recipe", help="what is done instead: a named recipe, or a file")
+    parser.add_argument("--format", default="qdq-packed", choices=["qdq", "qdq-packed"], help="of --recipe's file")
     parser.add_argument("--keep", type=Path, help="folder for the arrays and models, kept")
     args = parser.parse_args()
     if unknown := set(args.checks) - set(CHECKS):
@@ -264,7 +267,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    tools = Tools(args.dump or build_dump(), args.lowbit, (args.ranges, args.weights))
+    rules = ("recipe", args.recipe, args.format) if args.recipe else (args.ranges, args.weights)
+    tools = Tools(args.dump or build_dump(), args.lowbit, rules)
     failures, rows = Failures(), {check: [] for check in args.checks}
     with tempfile.TemporaryDirectory() as temporary:
         for model in MODELS:

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! ort_dump float MODEL DIR               runs a float model on every DIR/*.npy, as the passes left it
-//! ort_dump quantize MODEL DIR DATA PREPROCESS.toml CALIBRATION EVALUATION [RANGES WEIGHTS]
-//!                                        quantizes, exports and runs both forms on EVALUATION images
+//! ort_dump quantize MODEL DIR DATA PREPROCESS.toml CALIBRATION EVALUATION [RANGES WEIGHTS] [recipe NAME|FILE FORMAT]
+//!                                        quantizes, exports and runs both forms on EVALUATION images, and once more the
+//!                                        exported file, which must give the same bits
 //! ort_dump values MODEL DIR              runs a quantized model on DIR/inputs.npy, keeping every code
 //! ```
 
@@ -12,7 +13,8 @@ use std::fs;
 use std::path::Path;
 
 use lowbit::{
-    Dataset, Float, Images, Model, Preprocess, Quantizer, RangeRule, Recipe, Runner, Split, Subset,
+    Dataset, Float, Format, Images, Model, Notes, Preprocess, Quantizer, RangeRule, Recipe, Runner,
+    Split, Subset,
 };
 use lowbit_graph::{Graph, Session, Workspace};
 use lowbit_ptq::Samples;
@@ -31,7 +33,7 @@ fn main() -> Result<()> {
             let preprocess = Preprocess::from_toml_file(preprocess)?;
             let (calibration, evaluation) = split(data, calibration.parse()?, evaluation.parse()?)?;
             let images = [calibration, evaluation].map(|subset| Images::new(subset, &preprocess));
-            quantize(model.as_ref(), dir.as_ref(), (&images, recipe(rules)?))
+            quantize(model.as_ref(), dir.as_ref(), (&images, recipe(rules)?, format(rules)?))
         }
         _ => {
             Err("usage: ort_dump float MODEL DIR | quantize MODEL DIR ... | values MODEL DIR"
@@ -56,11 +58,23 @@ fn split(data: &str, calibration: usize, evaluation: usize) -> Result<(Subset, S
 }
 
 fn recipe(rules: &[&str]) -> Result<Recipe> {
+    if let ["recipe", name, _] = rules {
+        return Ok(Recipe::open(name)?.1);
+    }
     let [activations, weights] = rules else {
         return Ok(Recipe { activations: RangeRule::parse("mse")?, ..Recipe::default() });
     };
     let (activations, weights) = (RangeRule::parse(activations)?, Quantizer::preset(weights)?);
     Ok(Recipe { activations, weights, ..Recipe::default() })
+}
+
+/// The form of the exported file.
+fn format(rules: &[&str]) -> Result<Format> {
+    match rules {
+        ["recipe", _, "qdq-packed"] => Ok(Format::QdqPacked),
+        ["recipe", _, "qdq"] | [] | [_, _] => Ok(Format::Qdq),
+        _ => Err("expected RANGES WEIGHTS, or recipe NAME|FILE qdq|qdq-packed".into()),
+    }
 }
 
 /// Outputs of a float model, canonical, on arrays that the other side made.
@@ -80,11 +94,17 @@ fn float(model: &Path, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn quantize(model: &Path, dir: &Path, (images, recipe): (&[Images; 2], Recipe)) -> Result<()> {
+fn quantize(
+    model: &Path,
+    dir: &Path,
+    (images, recipe, format): (&[Images; 2], Recipe, Format),
+) -> Result<()> {
     let [calibration, evaluation] = images;
     let float = Float::load(model, Some(calibration.shape()?))?;
-    let quantized = float.calibrate(calibration, &recipe, &|_| {})?.quantize(calibration, 0, &())?;
-    quantized.export(&dir.join("quantized.onnx"))?;
+    let quantized =
+        float.calibrate(calibration, &recipe, &|_| {})?.quantize(calibration, 0, &())?;
+    let path = dir.join("quantized.onnx");
+    fs::write(&path, quantized.to_bytes(format, &Notes::default())?)?;
     let inputs = (0..evaluation.len()).map(|i| evaluation.get(i)).collect::<Result<Vec<_>>>()?;
     write_npy(&dir.join("inputs.npy"), &stack(&inputs))?;
     let scores = |graph: &Graph| -> Result<Tensor> {
@@ -99,7 +119,13 @@ fn quantize(model: &Path, dir: &Path, (images, recipe): (&[Images; 2], Recipe)) 
         Ok(stack(&rows?))
     };
     write_npy(&dir.join("float.npy"), &scores(&quantized.float.model.graph)?)?;
-    write_npy(&dir.join("integer.npy"), &scores(&quantized.integer)?)?;
+    let integer = scores(&quantized.integer)?;
+    write_npy(&dir.join("integer.npy"), &integer)?;
+    let read = scores(&Model::load(&path, Some(calibration.shape()?))?.graph)?;
+    let bits = |scores: &Tensor| scores.f32s().iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+    if bits(&read) != bits(&integer) {
+        return Err("the exported file, read back, gives other scores".into());
+    }
     let labels: Vec<f32> = (0..evaluation.len()).map(|i| label(evaluation, i)).collect();
     write_npy(&dir.join("labels.npy"), &Tensor::vector(labels))?;
     let placements: Vec<String> = quantized

@@ -150,7 +150,7 @@ impl Verdict {
     }
 }
 
-/// Data movement that onnxruntime 1.31 does on codes when scale and zero point stay the same.
+/// What onnxruntime 1.31 does on codes when scale and zero point stay the same.
 const ORT_MOVES_CODES: &[&str] = &[
     "MaxPool",
     "Reshape",
@@ -163,6 +163,8 @@ const ORT_MOVES_CODES: &[&str] = &[
     "Split",
     "Expand",
     "Identity",
+    // Of codes, below 8 bits.
+    "Clip",
 ];
 
 /// What to do about a reason: (operator, start of the reason, advice); an empty operator is any.
