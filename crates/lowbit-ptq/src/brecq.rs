@@ -14,6 +14,7 @@ impl Reconstruction {
         Reconstruction {
             algorithm: Algorithm::Brecq,
             scope: Scope::Block,
+            iterations: 150,
             ..Reconstruction::base()
         }
     }

@@ -19,7 +19,7 @@ mod settings;
 mod trainee;
 mod units;
 
-use lowbit_graph::{Graph, Input, Op, Session, ValueId, Workspace};
+use lowbit_graph::{Graph, Input, Session, ValueId, Workspace};
 use lowbit_tensor::{DType, Rng, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub use settings::{Algorithm, Reconstruction, Variable};
 pub(crate) use trainee::StepSize;
 use trainee::Trainee;
 pub use units::Scope;
-use units::{Unit, units};
+use units::{Unit, scores, units};
 
 /// How one unit went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,14 +166,6 @@ fn divergence(
     };
     let each = (0..images).into_par_iter().map(one).collect::<Result<Vec<f64>, PtqError>>()?;
     Ok(each.iter().sum::<f64>() / images.max(1) as f64)
-}
-
-/// The scores before a last Softmax.
-fn scores(float: &Graph) -> ValueId {
-    let output = float.outputs[0];
-    let maker = float.nodes.iter().find(|node| node.outputs.contains(&Some(output)));
-    let softmax = maker.filter(|node| matches!(node.op, Op::Softmax(_)));
-    softmax.and_then(|node| node.input(0)).unwrap_or(output)
 }
 
 /// How many shards a batch is cut into: one an image where the model takes one image at a time, for shapes may then be written into it.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lowbit_graph::{Graph, ValueId};
+use lowbit_graph::{Graph, Op, ValueId};
 use serde::{Deserialize, Serialize};
 
 use crate::{QuantizedGraph, Site};
@@ -90,7 +90,7 @@ fn blocks(
         alive.extend(node.outputs.iter().flatten());
         alive.retain(|value| last_read.get(value).is_some_and(|&last| last > i));
         let end = i + 1 == float.nodes.len();
-        let output = if end { float.outputs[0] } else { node.output() };
+        let output = if end { scores(float) } else { node.output() };
         let cut = alive.len() == 1 && alive.contains(&output) && quantized.site(output).is_some();
         if end && inside.len() < BLOCK_LAYERS {
             // A last layer alone joins the block before it.
@@ -118,4 +118,12 @@ fn last_reads(float: &Graph) -> HashMap<ValueId, usize> {
     }
     last.extend(float.outputs.iter().map(|&value| (value, float.nodes.len())));
     last
+}
+
+/// The scores before a last Softmax.
+pub(crate) fn scores(float: &Graph) -> ValueId {
+    let output = float.outputs[0];
+    let maker = float.nodes.iter().find(|node| node.outputs.contains(&Some(output)));
+    let softmax = maker.filter(|node| matches!(node.op, Op::Softmax(_)));
+    softmax.and_then(|node| node.input(0)).unwrap_or(output)
 }

@@ -56,18 +56,18 @@ pub const PRESETS: &[RecipePreset] = &[
     },
     RecipePreset {
         name: "w4a4",
-        line: "4-bit weights and activations, blocks reconstructed",
-        recipe: || bits(4, 4),
+        line: "4-bit weights and activations, blocks reconstructed, then the network: minutes",
+        recipe: || learned((4, 4), (200, 400)),
     },
     RecipePreset {
         name: "w3a8",
-        line: "3-bit weights, 8-bit activations, blocks reconstructed",
-        recipe: || bits(3, 8),
+        line: "3-bit weights, 8-bit activations, blocks reconstructed, then the network: minutes",
+        recipe: || learned((3, 8), (300, 600)),
     },
     RecipePreset {
         name: "w2a8",
-        line: "2-bit weights, 8-bit activations, blocks reconstructed",
-        recipe: || bits(2, 8),
+        line: "2-bit weights, 8-bit activations, blocks reconstructed, then the network: minutes",
+        recipe: || learned((2, 8), (300, 1500)),
     },
     RecipePreset {
         name: "pot4",
@@ -157,6 +157,15 @@ fn bits(weights: u8, activations: u8) -> Recipe {
         steps: vec![Step::BiasCorrection, Step::Reconstruct(Reconstruction::brecq())],
         ..int8()
     }
+}
+
+/// As [`bits`], with so many steps a block, and then for the whole network.
+fn learned((weights, activations): (u8, u8), (blocks, network): (usize, usize)) -> Recipe {
+    let blocks = Reconstruction { iterations: blocks, ..Reconstruction::brecq() };
+    let network = Reconstruction { iterations: network, ..Reconstruction::distillation() };
+    let learn = [blocks, network].map(Step::Reconstruct);
+    let steps = std::iter::once(Step::BiasCorrection).chain(learn).collect();
+    Recipe { steps, ..bits(weights, activations) }
 }
 
 /// Equal steps per channel: the largest weight sets the scale at 8 bits, the least squared error below.
