@@ -94,3 +94,11 @@ fn seeds_and_their_mutations_do_not_panic() {
     }
     assert!(seen >= 4, "the seeds are there");
 }
+
+#[test]
+fn every_recipe_that_has_a_name_opens() {
+    for preset in PRESETS {
+        let (name, recipe) = Recipe::open(preset.name).unwrap();
+        assert_eq!((name.as_str(), recipe), (preset.name, (preset.recipe)()));
+    }
+}
