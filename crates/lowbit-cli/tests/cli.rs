@@ -337,3 +337,38 @@ fn inspect_shows_what_runs_as_integers() {
     assert!(inspection["nodes"][0]["op"].is_string());
     check_in(&dir, &["inspect", "no.onnx"], 1, &[], &["error: no.onnx: No such file"]);
 }
+
+#[test]
+fn recipes_and_quantizers_are_listed() {
+    check(&["recipes"], 0, &["int8 ", "w4a8 ", "deep-compression "], &[]);
+    check(&["recipes", "--quantizers"], 0, &["apot-4 ", "arXiv:1909.13144"], &[]);
+}
+
+#[test]
+fn formats_hold_the_same_model() {
+    let dir = TempDir::new().unwrap();
+    for (format, name) in [("qdq", "a.onnx"), ("qdq-packed", "b.onnx"), ("compressed", "c.lbz")] {
+        let recipe = ["--recipe", "w4a8-nearest", "--format", format, "-o", name];
+        check_in(&dir, &fast(&recipe), 0, &[], &[]);
+    }
+    check_in(&dir, &["export", "c.lbz", "--to", "qdq-packed", "-o", "d.onnx"], 0, &["d.onnx"], &[]);
+    assert!(read(&dir, "d.onnx") == read(&dir, "b.onnx"), "what was compressed comes back");
+    let sizes = ["a.onnx", "b.onnx", "c.lbz"].map(|name| read(&dir, name).len());
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
+    for name in ["b.onnx", "c.lbz"] {
+        check_in(&dir, &["inspect", name], 0, &["4 bits", "run as integers in lowbit"], &[]);
+    }
+    check_in(
+        &dir,
+        &["export", "b.onnx", "--to", "qonnx", "-o", "e.onnx"],
+        1,
+        &[],
+        &["--format qonnx"],
+    );
+}
+
+#[test]
+fn qonnx_refuses_other_grids_by_layer_and_grid() {
+    let args = ["--weights", "kmeans-16", "--format", "qonnx"];
+    check(&fast(&args), 1, &[], &["grid codebook per tensor", "use qdq-packed"]);
+}

@@ -74,7 +74,8 @@ pub fn convert(path: &Path, format: Format) -> Result<Vec<u8>, Error> {
     let wrap = |source| named(path, source);
     match format {
         Format::Qdq => {
-            let unpacked = passes::fold_constants(&graph)?;
+            let mut unpacked = passes::fold_constants(&graph)?;
+            unpacked.remove_dead();
             lowbit_onnx::export_bytes(&unpacked).map_err(wrap)
         }
         Format::QdqPacked => lowbit_onnx::export_bytes(&graph).map_err(wrap),
