@@ -14,6 +14,7 @@ mod channels;
 mod distillation;
 mod equalize;
 mod error;
+mod gptq;
 mod insert;
 mod layer_error;
 mod pack;
@@ -24,6 +25,7 @@ mod qdrop;
 mod reconstruct;
 mod regions;
 mod samples;
+mod squant;
 
 pub use assignment::{Assignment, Layer, Position};
 pub use batch_norm::{BatchNormStatistics, Normal};
@@ -32,6 +34,7 @@ pub use calibrate::{Calibration, ChannelStatistics, Found, calibrate};
 pub use channels::Channels;
 pub use equalize::{Ceiling, Equalization, equalize};
 pub use error::PtqError;
+pub use gptq::{Gptq, gptq};
 pub use insert::{Bias, QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
 pub use pack::pack;
@@ -42,6 +45,7 @@ pub use reconstruct::{
 };
 pub use regions::{Absorbers, Region, Side};
 pub use samples::{Progress, Samples};
+pub use squant::squant;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ mod presets;
 use std::path::Path;
 
 use lowbit_graph::{Graph, Node, Op};
-use lowbit_ptq::{Assignment, Equalization, Layer, Position, Reconstruction};
+use lowbit_ptq::{Assignment, Equalization, Gptq, Layer, Position, Reconstruction};
 use lowbit_quant::{Granularity, Quantizer, RangeRule};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,10 @@ pub enum Step {
     Equalize(Equalization),
     /// Biases take back the mean shift of the rounded weights.
     BiasCorrection,
+    /// Roundings are turned until their errors cancel in every kernel and channel.
+    Squant,
+    /// Weights are rounded one after the other, those left making up for the error.
+    Gptq(Gptq),
     /// Roundings, weights, biases and step sizes are learned.
     Reconstruct(Reconstruction),
 }
@@ -103,7 +107,7 @@ impl Step {
     pub fn is_on_floats(&self) -> bool {
         match self {
             Step::Equalize(_) => true,
-            Step::BiasCorrection | Step::Reconstruct(_) => false,
+            Step::BiasCorrection | Step::Squant | Step::Gptq(_) | Step::Reconstruct(_) => false,
         }
     }
 
@@ -113,6 +117,8 @@ impl Step {
         match self {
             Step::Equalize(_) => "equalize",
             Step::BiasCorrection => "bias-correction",
+            Step::Squant => "squant",
+            Step::Gptq(_) => "gptq",
             Step::Reconstruct(settings) => settings.name(),
         }
     }

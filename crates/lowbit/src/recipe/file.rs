@@ -25,7 +25,7 @@
 //! iterations = 500
 //! ```
 
-use lowbit_ptq::{Ceiling, Equalization, Reconstruction, Scope, Variable};
+use lowbit_ptq::{Ceiling, Equalization, Gptq, Reconstruction, Scope, Variable};
 use lowbit_quant::{
     GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, ZeroPoint,
 };
@@ -103,6 +103,7 @@ struct StepFile {
     step: String,
     ceiling: Option<Ceiling>,
     absorb: Option<bool>,
+    damping: Option<f64>,
     scope: Option<Scope>,
     variable: Option<Variable>,
     iterations: Option<usize>,
@@ -301,6 +302,14 @@ fn one_layer(
 fn one_step(typed: StepFile) -> Result<Step, String> {
     let settings = match typed.step.as_str() {
         "bias-correction" => return Ok(Step::BiasCorrection),
+        "squant" => return Ok(Step::Squant),
+        "gptq" => {
+            let damping = typed.damping.unwrap_or(Gptq::PAPER.damping);
+            if !(damping > 0.0 && damping <= 1.0) {
+                return Err(format!("damping: found {damping}, expected more than 0, at most 1"));
+            }
+            return Ok(Step::Gptq(Gptq { damping }));
+        }
         "equalize" => {
             let Equalization { ceiling, absorb } = Equalization::DFQ;
             return Ok(Step::Equalize(Equalization {
@@ -310,7 +319,7 @@ fn one_step(typed: StepFile) -> Result<Step, String> {
         }
         name => Reconstruction::named(name).ok_or_else(|| {
             format!(
-                "step: found \"{name}\", expected equalize, bias-correction or one of {}",
+                "step: found \"{name}\", expected equalize, bias-correction, squant, gptq or one of {}",
                 Reconstruction::NAMES
             )
         })?,

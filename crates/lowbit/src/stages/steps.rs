@@ -3,7 +3,7 @@
 use lowbit_graph::Graph;
 use lowbit_ptq::{
     BatchNormStatistics, Calibration, QuantizedGraph, Reconstruction, Samples, UnitReport,
-    bias_correction, equalize, iterations, reconstruct,
+    bias_correction, equalize, gptq, iterations, reconstruct, squant,
 };
 
 use super::{StepReport, Watch};
@@ -34,7 +34,7 @@ impl Prepared {
                     graph = equalized;
                     statistics = Some(known);
                 }
-                Step::BiasCorrection | Step::Reconstruct(_) => {}
+                Step::BiasCorrection | Step::Squant | Step::Gptq(_) | Step::Reconstruct(_) => {}
             }
             reports.push(StepReport { step: step.name().to_owned(), units: vec![] });
         }
@@ -78,6 +78,11 @@ impl Given<'_> {
         match step {
             Step::Equalize(_) => Ok((quantized.clone(), vec![])),
             Step::BiasCorrection => Ok((bias_correction(graph, quantized, calibration), vec![])),
+            Step::Squant => Ok(squant(graph, quantized)?),
+            Step::Gptq(settings) => {
+                watch.begin(step.name(), quantized.weights.len() * images.len());
+                Ok(gptq(graph, quantized, images, *settings, &progress)?)
+            }
             Step::Reconstruct(settings) => {
                 let settings = Reconstruction { seed, ..*settings };
                 watch.begin(step.name(), iterations(graph, quantized, &settings));
