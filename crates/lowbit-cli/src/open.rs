@@ -124,6 +124,17 @@ pub(crate) fn open(
     Ok(Opened { model, preprocess, classes, assumed })
 }
 
+/// Opens a model that no image will be given to: its file must say how large they are.
+pub(crate) fn open_alone(source: &ModelSource, args: &PreprocessArgs) -> anyhow::Result<Opened> {
+    let model = source.load(None)?;
+    let notes = model.notes.preprocess.as_ref();
+    let assumed = !args.says_values() && notes.is_none();
+    let preprocess = args.resolve(notes, model.image_dims())?;
+    let [_, a, b, c] = model.input_shape;
+    let classes = class_count(&model, [a, b, c])?;
+    Ok(Opened { model, preprocess, classes, assumed })
+}
+
 /// Whether a model could not be opened only because its file leaves height or width open.
 pub(crate) fn leaves_size_open(error: &anyhow::Error) -> bool {
     let open = |error: &Error| matches!(error, Error::NotAClassifier { what: "input shape", .. });

@@ -135,6 +135,26 @@ pub(crate) enum ByteOrder {
 }
 
 impl Preprocess {
+    /// The smallest and largest value that each channel of the network's input can have; one pair for all where channels come last.
+    #[must_use]
+    pub fn value_limits(&self) -> Vec<(f32, f32)> {
+        let channels = self.mean.len().max(self.std.len());
+        let of = |all: &[f32], c: usize| all.get(c).or(all.first()).copied();
+        let limits = |c: usize| {
+            let (mean, std) = (of(&self.mean, c).unwrap_or(0.0), of(&self.std, c).unwrap_or(1.0));
+            let value = |pixel: f32| (pixel / self.scale - mean) / std;
+            (value(0.0).min(value(255.0)), value(0.0).max(value(255.0)))
+        };
+        let each: Vec<(f32, f32)> = (0..channels).map(limits).collect();
+        match self.layout {
+            Layout::Nchw => each,
+            Layout::Nhwc => {
+                let widest = |a: (f32, f32), b: (f32, f32)| (a.0.min(b.0), a.1.max(b.1));
+                each.into_iter().reduce(widest).into_iter().collect()
+            }
+        }
+    }
+
     /// Reads a TOML file with any of the keys of this struct; `resize` is `"WxH"`, `"N"` or N.
     /// # Errors
     /// `Io`; `PreprocessText` with the line and key for unknown keys and values of a wrong type; `Preprocess` for senseless values.

@@ -52,6 +52,20 @@ pub enum PtqError {
         /// Its node.
         node: String,
     },
+    /// Data-free calibration without the statistics it reads.
+    #[error(
+        "the model has no BatchNormalization left, whose statistics calibration without images reads; \
+         give a model with its BatchNormalization nodes, or images"
+    )]
+    NoBatchNorm,
+    /// A quantized value about which the statistics say nothing.
+    #[error(
+        "\"{value}\": its range does not follow from BatchNormalization statistics; calibrate on distilled images"
+    )]
+    Unreached {
+        /// Its name.
+        value: String,
+    },
     /// A model of this kind cannot be calibrated.
     #[error("the model has {found} inputs, expected one float32 image input")]
     Inputs {

@@ -11,6 +11,7 @@ mod bias_correction;
 mod brecq;
 mod calibrate;
 mod channels;
+mod dfq;
 mod distillation;
 mod equalize;
 mod error;
@@ -26,12 +27,14 @@ mod reconstruct;
 mod regions;
 mod samples;
 mod squant;
+mod zeroq;
 
 pub use assignment::{Assignment, Layer, Position};
 pub use batch_norm::{BatchNormStatistics, Normal};
 pub use bias_correction::bias_correction;
 pub use calibrate::{Calibration, ChannelStatistics, Found, calibrate};
 pub use channels::Channels;
+pub use dfq::calibrate_from_statistics;
 pub use equalize::{Ceiling, Equalization, equalize};
 pub use error::PtqError;
 pub use gptq::{Gptq, gptq};
@@ -46,6 +49,7 @@ pub use reconstruct::{
 pub use regions::{Absorbers, Region, Side};
 pub use samples::{Progress, Samples};
 pub use squant::squant;
+pub use zeroq::{DistilledImages, ZeroQ, distill};
 
 #[cfg(test)]
 mod tests;

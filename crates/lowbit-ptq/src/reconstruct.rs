@@ -25,6 +25,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Progress, PtqError, QuantizedGraph, Samples};
+pub(crate) use adam::Adam;
 use capture::{Pairs, as_quantized, capture};
 use loss::Loss;
 pub use settings::{Algorithm, Reconstruction, Variable};

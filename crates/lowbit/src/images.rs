@@ -45,6 +45,20 @@ impl Images {
     }
 }
 
+/// No images at all, for steps that read none.
+#[derive(Clone, Copy, Debug)]
+pub struct NoImages;
+
+impl Samples for NoImages {
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn get(&self, index: usize) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>> {
+        Err(format!("image {index} of none").into())
+    }
+}
+
 impl Samples for Images {
     fn len(&self) -> usize {
         self.subset.len()

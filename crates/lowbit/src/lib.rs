@@ -31,13 +31,15 @@ mod stages;
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};
 pub use format::{Format, convert};
-pub use images::Images;
+pub use images::{Images, NoImages};
 pub use inspect::{Inspection, NodeReport, Target, inspect};
 pub use lowbit_data::{Channels, DataError, Dataset, Filter, IdxBytes, Layout, Preprocess, Resize};
 pub use lowbit_data::{Image, Kind, Split, Subset, fetch, preprocess};
 pub use lowbit_quant::{PRESETS as QUANTIZERS, Quantizer, RangeRule};
 pub use model::{InputShape, Model, Notes};
 pub use output::write_atomically;
-pub use recipe::{LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Step, Which};
+pub use recipe::{
+    Distilled, LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Source, Step, Which,
+};
 pub use results::{Accuracy, Drop, Evaluation, LayerResult, Results, Seconds, Sizes, wilson};
 pub use stages::{Calibrated, Float, Quantized, StepReport, Watch};

@@ -31,8 +31,42 @@ pub struct Recipe {
     pub ends: Option<LayerRecipe>,
     /// Layers that differ, by name or kind; the last that matches counts.
     pub layers: Vec<Override>,
+    /// What activations are measured on.
+    pub calibration: Source,
     /// What is done then, in order.
     pub steps: Vec<Step>,
+}
+
+/// What activations are measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Images that the caller gives.
+    Images,
+    /// Images made from the model's BatchNormalization statistics.
+    Distilled(Distilled),
+    /// No images: ranges that follow from the model's BatchNormalization statistics.
+    Statistics,
+}
+
+/// How images are made from statistics: [`lowbit_ptq::ZeroQ`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Distilled {
+    /// How many.
+    pub images: usize,
+    /// Steps.
+    pub iterations: usize,
+    /// Length of a step, in the units of the network's input.
+    pub rate: f32,
+    /// Quantile of noise below which differences do not count.
+    pub slack: f32,
+}
+
+impl Source {
+    /// Distilled images as a recipe names them without saying more.
+    pub const DISTILLED: Source =
+        Source::Distilled(Distilled { images: 64, iterations: 100, rate: 0.1, slack: 0.0 });
 }
 
 /// The quantizers of some layers.
@@ -102,6 +136,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it reads images.
+    #[must_use]
+    pub fn needs_images(&self) -> bool {
+        match self {
+            Step::Gptq(_) | Step::Reconstruct(_) => true,
+            Step::Equalize(_) | Step::BiasCorrection | Step::Squant => false,
+        }
+    }
+
     /// Whether it changes the float model, before anything is quantized.
     #[must_use]
     pub fn is_on_floats(&self) -> bool {

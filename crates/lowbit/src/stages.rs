@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use lowbit_tensor::Tensor;
 
 use crate::inspect::macs;
-use crate::{Error, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
+use crate::{Distilled, Error, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
+use lowbit_ptq::{DistilledImages, ZeroQ, calibrate_from_statistics, distill};
 use steps::Prepared;
 
 /// A float classifier in canonical form that holds something to quantize.
@@ -86,6 +87,46 @@ impl Float {
         let graph = &prepared.graph;
         let plan = Plan::new(graph, recipe.has_channel_scales())?;
         let calibration = calibrate(graph, &plan, images, recipe.activations, progress)?;
+        Ok(Calibrated { float: self, prepared, plan, calibration, recipe: recipe.clone() })
+    }
+}
+
+impl Float {
+    /// Makes images from the model's BatchNormalization statistics. `limits` are the smallest and largest value of each channel of an
+    /// image.
+    ///
+    /// # Errors
+    /// `Ptq` when the model has no BatchNormalization left.
+    pub fn distill(
+        &self,
+        how: &Distilled,
+        limits: &[(f32, f32)],
+        seed: u64,
+        watch: &dyn Watch,
+    ) -> Result<DistilledImages, Error> {
+        let Distilled { images, iterations, rate, slack } = *how;
+        let settings = ZeroQ { images, iterations, rate, slack, limits: limits.to_vec(), seed };
+        watch.begin("distill", iterations);
+        let unfolded = self.model.unfolded()?;
+        let shape = [&[1], &self.model.input_shape[1..]].concat();
+        Ok(distill(&unfolded, &shape, &settings, &|n| watch.advance(n))?)
+    }
+
+    /// As [`Float::calibrate`], with what follows from the model's BatchNormalization statistics in the place of images.
+    ///
+    /// # Errors
+    /// `Ptq` when the model has no BatchNormalization left, or they do not say enough.
+    pub fn calibrate_from_statistics(
+        self,
+        limits: &[(f32, f32)],
+        recipe: &Recipe,
+    ) -> Result<Calibrated, Error> {
+        let prepared = Prepared::new(&self.model, recipe)?;
+        let graph = &prepared.graph;
+        let plan = Plan::new(graph, recipe.has_channel_scales())?;
+        let statistics = prepared.statistics(&self.model)?;
+        let rule = (recipe.activations, limits);
+        let calibration = calibrate_from_statistics(graph, &plan, &statistics, rule)?;
         Ok(Calibrated { float: self, prepared, plan, calibration, recipe: recipe.clone() })
     }
 }

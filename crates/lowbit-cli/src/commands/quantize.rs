@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use clap::Args;
 use lowbit::{
-    Evaluation, Float, Format, Images, Model, Notes, Preprocess, Quantized, Quantizer, RangeRule,
-    Recipe, Results, Runner, Seconds, Sizes, Subset, Watch,
+    Dataset, Evaluation, Float, Format, Images, Model, NoImages, Notes, Preprocess, Quantized,
+    Quantizer, RangeRule, Recipe, Results, Runner, Seconds, Sizes, Source, Subset, Watch,
 };
 use lowbit_ptq::Samples;
 
@@ -18,7 +18,7 @@ use crate::args::{Destination, GeneralArgs, PreprocessArgs, Usage, read_classes}
 use crate::checks::check_accuracy;
 use crate::commands::Verdict;
 use crate::format::FormatName;
-use crate::open::{EMBEDDED_NAME, Given, ModelSource, Opened, open};
+use crate::open::{EMBEDDED_NAME, Given, ModelSource, Opened, open, open_alone};
 use crate::output;
 use crate::progress::Stage;
 use crate::terminal::Terminal;
@@ -72,6 +72,7 @@ Examples:
                                                    a set without splits is divided
   lowbit quantize net.onnx --calib some/ --eval val/ --max-drop 1% --json results.json
   lowbit quantize net.onnx --calib some/ --no-eval   without labels
+  lowbit quantize net.onnx --data-free             without any image
 
 The preprocessing is kept in the quantized model: `lowbit eval` and `lowbit run` need no flags for it.";
 
@@ -93,17 +94,24 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
     let terminal = Terminal::new(&args.general, args.json.as_ref());
     let source = args.model.clone().map_or(ModelSource::Embedded, ModelSource::File);
     let target = target(args, &source)?;
-    let chosen = images::choose(&terminal, &args.images, &source)?;
+    let recipe = recipe(args)?;
+    let chosen = match recipe.calibration {
+        Source::Images => images::choose(&terminal, &args.images, &source)?,
+        Source::Distilled(_) | Source::Statistics => {
+            images::choose_data_free(&args.images, &source)?
+        }
+    };
     check_labels(args, &terminal, &chosen)?;
     let opened = open_for(&source, &args.preprocess, &chosen)?;
     if opened.assumed {
         terminal.note(format_args!("preprocessing assumed: {}", opened.preprocess));
     }
     let notes = notes(args, &opened, &chosen)?;
-    let (quantized, seconds) = quantize(&terminal, args, &opened, &chosen)?;
-    let format = args.format.map_or_else(|| Format::of(&quantized), Format::from);
+    let made = quantize(&terminal, (&recipe, args.images.seed()), &opened, &chosen)?;
+    let quantized = &made.quantized;
+    let format = args.format.map_or_else(|| Format::of(quantized), Format::from);
     let bytes = quantized.to_bytes(format, &notes)?;
-    let mut found = evaluate(&terminal, &opened, &chosen, (quantized, seconds))?;
+    let mut found = evaluate(&terminal, &opened, &chosen, made)?;
     found.results.size_bytes.quantized = bytes.len() as u64;
     found.results.seed = args.images.seed();
     found.results.recipe = Recipe::open(&args.recipe)?.0;
@@ -156,7 +164,10 @@ fn open_for(
 ) -> anyhow::Result<Opened> {
     let labels = chosen.evaluation.as_ref().map(Subset::dataset);
     let labels = labels.filter(|dataset| dataset.labelled());
-    let shape_of = |preprocess: &Preprocess| chosen.calibration.output_shape(preprocess);
+    let Some(images) = chosen.calibration.as_ref().or(chosen.evaluation.as_ref()) else {
+        return open_alone(source, args);
+    };
+    let shape_of = |preprocess: &Preprocess| images.output_shape(preprocess);
     open(source, args, Given { shape_of: &shape_of, labels, related: None })
 }
 
@@ -183,7 +194,7 @@ fn check_labels(args: &QuantizeArgs, terminal: &Terminal, chosen: &Chosen) -> an
 /// What the quantized file remembers.
 fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Result<Notes> {
     let classes = opened.classes;
-    let data = chosen.evaluation.as_ref().unwrap_or(&chosen.calibration).dataset();
+    let data = chosen.evaluation.as_ref().or(chosen.calibration.as_ref()).map(Subset::dataset);
     let names = match &args.classes {
         Some(path) => {
             let names = read_classes(path)?;
@@ -196,7 +207,7 @@ fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Resul
             Some(names)
         }
         None => {
-            let of_data = || data.classes().map(<[String]>::to_vec);
+            let of_data = || data.and_then(Dataset::classes).map(<[String]>::to_vec);
             let names = opened.model.notes.classes.clone().or_else(of_data);
             names.filter(|names| names.len() == classes)
         }
@@ -208,32 +219,60 @@ fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Resul
     })
 }
 
-/// Calibrates and quantizes.
-fn quantize(
-    terminal: &Terminal,
-    args: &QuantizeArgs,
-    opened: &Opened,
-    chosen: &Chosen,
-) -> anyhow::Result<(Quantized, Seconds)> {
+/// The recipe, with what the command line changes.
+fn recipe(args: &QuantizeArgs) -> anyhow::Result<Recipe> {
     let (_, recipe) = Recipe::open(&args.recipe)?;
-    let recipe = Recipe {
+    let calibration = match recipe.calibration {
+        Source::Images if args.images.is_data_free() => Source::DISTILLED,
+        known => known,
+    };
+    Ok(Recipe {
         activations: args.observer.unwrap_or(recipe.activations),
         weights: args.weights.clone().unwrap_or(recipe.weights),
         // QONNX has one quantizer where scales per channel need another before than behind.
         channel_scales: recipe.channel_scales && args.format != Some(FormatName::Qonnx),
+        calibration,
         ..recipe
-    };
+    })
+}
+
+/// A quantized model, what it was calibrated on and how long that took.
+struct Made {
+    quantized: Quantized,
+    images: Box<dyn Samples>,
+    seconds: Seconds,
+}
+
+/// Calibrates and quantizes.
+fn quantize(
+    terminal: &Terminal,
+    (recipe, seed): (&Recipe, u64),
+    opened: &Opened,
+    chosen: &Chosen,
+) -> anyhow::Result<Made> {
     let float = Float::new(opened.model.clone())?;
-    let images = Images::new(chosen.calibration.clone(), &opened.preprocess);
-    let stage = Stage::start(terminal, "calibrate", images.len());
-    let calibrated = float.calibrate(&images, &recipe, &|n| stage.advance(n))?;
-    let calibrate = stage.finish().as_secs_f64();
+    let limits = opened.preprocess.value_limits();
+    let steps = Steps { terminal, stage: Mutex::default() };
+    let start = Instant::now();
+    let images: Box<dyn Samples> = match (&recipe.calibration, &chosen.calibration) {
+        (Source::Distilled(how), _) => Box::new(float.distill(how, &limits, seed, &steps)?),
+        (Source::Images, Some(subset)) => Box::new(Images::new(subset.clone(), &opened.preprocess)),
+        (Source::Images | Source::Statistics, _) => Box::new(NoImages),
+    };
+    drop(steps);
+    let calibrated = if recipe.calibration == Source::Statistics {
+        float.calibrate_from_statistics(&limits, recipe)?
+    } else {
+        let stage = Stage::start(terminal, "calibrate", images.len());
+        float.calibrate(images.as_ref(), recipe, &|n| stage.advance(n))?
+    };
+    let calibrate = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let steps = Steps { terminal, stage: Mutex::default() };
-    let quantized = calibrated.quantize(&images, args.images.seed(), &steps)?;
+    let quantized = calibrated.quantize(images.as_ref(), seed, &steps)?;
     drop(steps);
     let quantize = start.elapsed().as_secs_f64();
-    Ok((quantized, Seconds { calibrate, quantize, evaluate: 0.0 }))
+    Ok(Made { quantized, images, seconds: Seconds { calibrate, quantize, evaluate: 0.0 } })
 }
 
 /// Shows how the steps of a recipe go.
@@ -266,11 +305,13 @@ fn evaluate(
     terminal: &Terminal,
     opened: &Opened,
     chosen: &Chosen,
-    (quantized, mut seconds): (Quantized, Seconds),
+    Made { quantized, images: calibration, mut seconds }: Made,
 ) -> anyhow::Result<Found> {
-    let images = Images::new(chosen.calibration.spread(LAYER_IMAGES), &opened.preprocess);
+    let given = chosen.calibration.as_ref().or(chosen.evaluation.as_ref());
+    let spread = given.map(|all| Images::new(all.spread(LAYER_IMAGES), &opened.preprocess));
+    let images = spread.as_ref().map_or(calibration.as_ref(), |images| images as &dyn Samples);
     let stage = Stage::start(terminal, "layers", images.len());
-    let errors = quantized.layer_errors(&images, &|n| stage.advance(n))?;
+    let errors = quantized.layer_errors(images, &|n| stage.advance(n))?;
     drop(stage);
     let mut evaluation = None;
     if let Some(subset) = &chosen.evaluation {
@@ -288,7 +329,7 @@ fn evaluate(
         recipe: String::new(),
         settings: quantized.recipe().clone(),
         seed: 0,
-        calibration_images: chosen.calibration.len(),
+        calibration_images: calibration.len(),
         images: evaluation.as_ref().map_or(0, |evaluation| evaluation.images),
         float: evaluation.as_ref().and_then(|evaluation| evaluation.float.clone()),
         quantized: evaluation.as_ref().and_then(|evaluation| evaluation.quantized.clone()),

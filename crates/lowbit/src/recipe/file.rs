@@ -4,6 +4,7 @@
 //! base = "w4a8"                     # the recipe that the rest changes; int8 when left out
 //! weights = "int4-mse"              # a named quantizer, or a table (below)
 //! channel_scales = true
+//! calibration = "distilled"         # images, distilled (a table: images, iterations, rate, slack), statistics
 //!
 //! [activations]
 //! bits = 4
@@ -32,7 +33,7 @@ use lowbit_quant::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{LayerKind, LayerRecipe, Override, Recipe, Step, Which};
+use super::{Distilled, LayerKind, LayerRecipe, Override, Recipe, Source, Step, Which};
 use crate::Error;
 
 #[derive(Deserialize)]
@@ -42,6 +43,7 @@ struct RecipeFile {
     activations: Option<Spanned<ActivationsFile>>,
     channel_scales: Option<bool>,
     bias_correction: Option<bool>,
+    calibration: Option<Spanned<CalibrationFile>>,
     weights: Option<Spanned<WeightsFile>>,
     ends: Option<EndsFile>,
     layers: Option<Vec<Spanned<LayerFile>>>,
@@ -119,6 +121,25 @@ struct StepFile {
     budget_mib: Option<usize>,
 }
 
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected \"images\", \"distilled\", \"statistics\", or a table of images, iterations, rate and slack"
+)]
+enum CalibrationFile {
+    Named(String),
+    Distilled(DistilledFile),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DistilledFile {
+    images: Option<usize>,
+    iterations: Option<usize>,
+    rate: Option<f32>,
+    slack: Option<f32>,
+}
+
 /// Where an error is, and how to say it.
 struct Place<'a> {
     text: &'a str,
@@ -172,6 +193,10 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Recipe, Error> {
         }
         _ => {}
     }
+    if let Some(calibration) = &typed.calibration {
+        let at = calibration.span().start;
+        recipe.calibration = source(calibration.get_ref()).map_err(|m| place.wrong(at, m))?;
+    }
     if let Some(steps) = typed.steps {
         recipe.steps = steps
             .into_iter()
@@ -217,6 +242,39 @@ fn set_activations(recipe: &mut Recipe, typed: &ActivationsFile) -> Result<(), S
         _ if typed.momentum.is_some() => takes("momentum"),
         _ => Ok(()),
     }
+}
+
+fn source(typed: &CalibrationFile) -> Result<Source, String> {
+    let Source::Distilled(usual) = Source::DISTILLED else { return Ok(Source::DISTILLED) };
+    let table = match typed {
+        CalibrationFile::Distilled(table) => table,
+        CalibrationFile::Named(name) => {
+            return match name.as_str() {
+                "images" => Ok(Source::Images),
+                "distilled" => Ok(Source::DISTILLED),
+                "statistics" => Ok(Source::Statistics),
+                _ => Err(format!(
+                    "calibration: found \"{name}\", expected images, distilled or statistics"
+                )),
+            };
+        }
+    };
+    let found = Distilled {
+        images: table.images.unwrap_or(usual.images),
+        iterations: table.iterations.unwrap_or(usual.iterations),
+        rate: table.rate.unwrap_or(usual.rate),
+        slack: table.slack.unwrap_or(usual.slack),
+    };
+    let counts = [("images", found.images), ("iterations", found.iterations)];
+    if let Some((name, found)) = counts.iter().find(|(_, n)| !(1..=100_000).contains(n)) {
+        return Err(format!("calibration {name}: found {found}, expected 1 to 100000"));
+    }
+    let rates = [("rate", found.rate, 1000.0), ("slack", found.slack, 1.0)];
+    if let Some((name, found, most)) = rates.iter().find(|(_, x, most)| !(0.0..=*most).contains(x))
+    {
+        return Err(format!("calibration {name}: found {found}, expected 0 to {most}"));
+    }
+    Ok(Source::Distilled(found))
 }
 
 fn activation_bits(bits: u8) -> Result<u8, String> {

@@ -6,7 +6,7 @@ use lowbit_quant::{
     Quantizer, RangeRule, Rounding, ScaleRule, Uniform, UniformCodes, ZeroPoint,
 };
 
-use super::{LayerRecipe, Recipe, Step};
+use super::{LayerRecipe, Recipe, Source, Step};
 
 /// A recipe that has a name.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,20 @@ pub const PRESETS: &[RecipePreset] = &[
         recipe: || Recipe {
             steps: vec![Step::Equalize(Equalization::DFQ), Step::BiasCorrection],
             ..per_tensor()
+        },
+    },
+    RecipePreset {
+        name: "data-free-int8",
+        line: "as int8, calibrated on images made from BatchNormalization statistics",
+        recipe: || Recipe { calibration: Source::DISTILLED, ..int8() },
+    },
+    RecipePreset {
+        name: "data-free-w4a8",
+        line: "4-bit weights whose rounding errors cancel (SQuant), without any image",
+        recipe: || Recipe {
+            calibration: Source::Statistics,
+            steps: vec![Step::Squant, Step::BiasCorrection],
+            ..bits(4, 8)
         },
     },
     RecipePreset {
@@ -134,6 +148,7 @@ pub(super) fn int8() -> Recipe {
         weights: uniform(8),
         ends: None,
         layers: vec![],
+        calibration: Source::Images,
         steps: vec![Step::BiasCorrection],
     }
 }

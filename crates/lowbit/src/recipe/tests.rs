@@ -58,6 +58,9 @@ fn errors_name_line_and_key() {
     );
     check("[[steps]]\nstep = \"brecq\"\ndrop = 2.0", "drop: found 2, expected 0 to 1");
     check("[[steps]]\nstep = \"equalize\"\nceiling = \"low\"", "unknown variant `low`");
+    check("calibration = \"none\"", "line 1: calibration: found \"none\", expected images");
+    check("\ncalibration = { slack = 2.0 }", "line 2: calibration slack: found 2, expected 0 to 1");
+    check("calibration = { size = 2 }", "line 1: expected \"images\", \"distilled\"");
     check("[[layers]]\nactivation_bits = 4", "line 1: layers: expected name or kind");
 }
 

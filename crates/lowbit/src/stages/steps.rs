@@ -14,6 +14,8 @@ use crate::{Error, Model, Recipe, Step};
 pub(super) struct Prepared {
     pub(super) graph: Graph,
     pub(super) reports: Vec<StepReport>,
+    /// What is known of the graph's layers, where a step asked.
+    statistics: Option<BatchNormStatistics>,
 }
 
 impl Prepared {
@@ -38,7 +40,12 @@ impl Prepared {
             }
             reports.push(StepReport { step: step.name().to_owned(), units: vec![] });
         }
-        Ok(Prepared { graph, reports })
+        Ok(Prepared { graph, reports, statistics })
+    }
+
+    /// What BatchNormalization says of the graph's layers.
+    pub(super) fn statistics(&self, model: &Model) -> Result<BatchNormStatistics, Error> {
+        self.statistics.clone().map_or_else(|| model.batch_norm_statistics(), Ok)
     }
 }
 
@@ -75,6 +82,14 @@ impl Given<'_> {
     ) -> Result<(QuantizedGraph, Vec<UnitReport>), Error> {
         let Given { graph, calibration, images, seed, watch } = *self;
         let progress = |n| watch.advance(n);
+        if step.needs_images() && images.is_empty() {
+            let message =
+                "reads images, and there are none: calibration = \"distilled\" makes some";
+            return Err(Error::Recipe {
+                place: step.name().to_owned(),
+                message: message.to_owned(),
+            });
+        }
         match step {
             Step::Equalize(_) => Ok((quantized.clone(), vec![])),
             Step::BiasCorrection => Ok((bias_correction(graph, quantized, calibration), vec![])),

@@ -23,8 +23,12 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "C")]
     calib: Option<PathBuf>,
     /// What to evaluate on, instead of --data
-    #[arg(long, value_name = "E", requires = "calib")]
+    #[arg(long, value_name = "E")]
     eval: Option<PathBuf>,
+    /// Calibrate without any image, on what the model's BatchNormalization remembers of its training; --data or --eval still
+    /// evaluate
+    #[arg(long, conflicts_with_all = ["calib", "calib_images"])]
+    data_free: bool,
     /// Do not evaluate
     #[arg(long, conflicts_with_all = ["eval", "eval_images", "max_drop"])]
     no_eval: bool,
@@ -45,6 +49,11 @@ fn image_count() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 impl ImageArgs {
+    /// Whether calibration may not read images.
+    pub(crate) fn is_data_free(&self) -> bool {
+        self.data_free
+    }
+
     /// The seed that results record: 0 when nothing was drawn.
     pub(crate) fn seed(&self) -> u64 {
         self.seed.unwrap_or(0)
@@ -63,10 +72,28 @@ impl ImageArgs {
 /// The images of both stages.
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
-    /// Calibrates.
-    pub(crate) calibration: Subset,
+    /// Calibrates, unless nothing does.
+    pub(crate) calibration: Option<Subset>,
     /// Evaluates, if that is wanted.
     pub(crate) evaluation: Option<Subset>,
+}
+
+/// Chooses what evaluates where no image calibrates.
+pub(crate) fn choose_data_free(args: &ImageArgs, source: &ModelSource) -> anyhow::Result<Chosen> {
+    let dataset = match (args.data.as_ref().or(args.eval.as_ref()), args.calib.as_ref()) {
+        (None, Some(_)) if !args.no_eval => return Err(no_eval_set()),
+        _ if args.no_eval => None,
+        (Some(path), _) => Some(Dataset::open(path)?),
+        (None, _) if *source == ModelSource::Embedded => Some(embedded_data()?),
+        (None, _) => None,
+    };
+    let evaluation = dataset.map(|dataset| dataset.evaluation());
+    let fewer = |all: Subset| args.eval_images.map_or(all.clone(), |n| all.spread(n as usize));
+    Ok(Chosen { calibration: None, evaluation: evaluation.map(fewer) })
+}
+
+fn no_eval_set() -> anyhow::Error {
+    Usage("--calib needs --eval E (or --no-eval)".into()).into()
 }
 
 /// Opens the data and chooses.
@@ -85,21 +112,24 @@ pub(crate) fn choose(
             let pool = Dataset::open(calib)?.calibration();
             let evaluation = Dataset::open(eval)?.evaluation();
             let positions = args.positions(pool.len(), args.calib_images as usize);
-            Chosen { calibration: pool.pick(&positions)?, evaluation: Some(evaluation) }
+            Chosen { calibration: Some(pool.pick(&positions)?), evaluation: Some(evaluation) }
         }
         (None, Some(calib), None) if args.no_eval => {
             let pool = Dataset::open(calib)?.calibration();
             let positions = args.positions(pool.len(), args.calib_images as usize);
-            Chosen { calibration: pool.pick(&positions)?, evaluation: None }
+            Chosen { calibration: Some(pool.pick(&positions)?), evaluation: None }
         }
         (None, Some(_), None) => {
-            return Err(Usage("--calib needs --eval E (or --no-eval)".into()).into());
+            return Err(no_eval_set());
         }
-        (None, None, _) if *source == ModelSource::Embedded => {
+        (None, None, Some(_)) => {
+            return Err(Usage("--eval needs --calib C (or --data-free)".into()).into());
+        }
+        (None, None, None) if *source == ModelSource::Embedded => {
             of_one(terminal, args, &embedded_data()?)?
         }
-        (None, None, _) => {
-            let text = "images are needed: --data D, or --calib C with --eval E (or --no-eval)";
+        (None, None, None) => {
+            let text = "images are needed: --data D, --calib C with --eval E (or --no-eval), or --data-free";
             return Err(Usage(text.into()).into());
         }
     };
@@ -120,12 +150,13 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
     if splits.contains(&Split::Train) && has_test {
         let pool = dataset.calibration();
         let calibration = pool.pick(&args.positions(pool.len(), wanted))?;
+        let calibration = Some(calibration);
         return Ok(Chosen { calibration, evaluation: Some(dataset.evaluation()) });
     }
     let all = dataset.split(Split::All)?;
     if args.no_eval {
         let calibration = all.pick(&args.positions(all.len(), wanted))?;
-        return Ok(Chosen { calibration, evaluation: None });
+        return Ok(Chosen { calibration: Some(calibration), evaluation: None });
     }
     anyhow::ensure!(
         all.len() >= 2,
@@ -151,5 +182,5 @@ fn of_one(terminal: &Terminal, args: &ImageArgs, dataset: &Dataset) -> anyhow::R
         how,
         count(rest.len() as u64),
     ));
-    Ok(Chosen { calibration: all.pick(&taken)?, evaluation: Some(all.pick(&rest)?) })
+    Ok(Chosen { calibration: Some(all.pick(&taken)?), evaluation: Some(all.pick(&rest)?) })
 }
