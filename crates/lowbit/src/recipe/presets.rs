@@ -81,7 +81,7 @@ pub const PRESETS: &[RecipePreset] = &[
     RecipePreset {
         name: "w2a8",
         line: "2-bit weights, 8-bit activations, blocks reconstructed, then the network: minutes",
-        recipe: || learned((2, 8), (300, 1500)),
+        recipe: w2a8,
     },
     RecipePreset {
         name: "pot4",
@@ -181,6 +181,24 @@ fn learned((weights, activations): (u8, u8), (blocks, network): (usize, usize)) 
     let learn = [blocks, network].map(Step::Reconstruct);
     let steps = std::iter::once(Step::BiasCorrection).chain(learn).collect();
     Recipe { steps, ..bits(weights, activations) }
+}
+
+/// Four levels without 0: on ResNet-20 they kept 0.7 points more than -2 to 1 did. With so few, weights must be able to change their
+/// level: longer steps, and scales that follow.
+fn w2a8() -> Recipe {
+    let codes = UniformCodes::MidRise;
+    let weights = Quantizer { grid: Grid::Uniform(Uniform { bits: 2, codes }), ..uniform(2) };
+    let blocks = Reconstruction { iterations: 200, ..Reconstruction::brecq() };
+    let network = Reconstruction {
+        iterations: 1000,
+        rate: 0.005,
+        scale_rate: 0.001,
+        settled: 0.1,
+        ..Reconstruction::distillation()
+    };
+    let learn = [blocks, network].map(Step::Reconstruct);
+    let steps = std::iter::once(Step::BiasCorrection).chain(learn).collect();
+    Recipe { weights, steps, ..bits(2, 8) }
 }
 
 /// Equal steps per channel: the largest weight sets the scale at 8 bits, the least squared error below.
