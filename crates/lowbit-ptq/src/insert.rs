@@ -13,7 +13,7 @@ use crate::assignment::ActivationBits;
 use crate::{Assignment, Calibration, Channels, Found, Plan, PtqError, Side};
 
 pub(crate) use rows::{Rows, turn};
-pub(crate) use weights::{back_to_graph, to_rows};
+pub(crate) use weights::{back_to_graph, channel_map, to_rows};
 
 /// Largest uint8 code.
 const CODE_MAX: i32 = 255;

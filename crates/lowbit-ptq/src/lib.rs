@@ -7,6 +7,7 @@ mod adaquant;
 mod adaround;
 mod assignment;
 mod batch_norm;
+mod batch_norm_reestimation;
 mod bias_correction;
 mod brecq;
 mod calibrate;
@@ -31,6 +32,7 @@ mod zeroq;
 
 pub use assignment::{Assignment, Layer, Position};
 pub use batch_norm::{BatchNormStatistics, Normal};
+pub use batch_norm_reestimation::{Moment, reestimate};
 pub use bias_correction::bias_correction;
 pub use calibrate::{Calibration, ChannelStatistics, Found, calibrate};
 pub use channels::Channels;

@@ -171,7 +171,7 @@ impl Moments {
 }
 
 /// Sum and sum of squares of each channel, and how many elements a channel has.
-fn channel_sums(tensor: &Tensor) -> (Vec<[f64; 2]>, usize) {
+pub(crate) fn channel_sums(tensor: &Tensor) -> (Vec<[f64; 2]>, usize) {
     let channels = tensor.shape().get(1).copied().unwrap_or(1).max(1);
     let plane = tensor.shape().iter().skip(2).product::<usize>().max(1);
     let mut sums = vec![[0.0; 2]; channels];

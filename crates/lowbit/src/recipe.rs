@@ -6,7 +6,7 @@ mod presets;
 use std::path::Path;
 
 use lowbit_graph::{Graph, Node, Op};
-use lowbit_ptq::{Assignment, Equalization, Gptq, Layer, Position, Reconstruction};
+use lowbit_ptq::{Assignment, Equalization, Gptq, Layer, Moment, Position, Reconstruction};
 use lowbit_quant::{Granularity, Quantizer, RangeRule};
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +127,8 @@ pub enum Step {
     Equalize(Equalization),
     /// Biases take back the mean shift of the rounded weights.
     BiasCorrection,
+    /// Layers get the mean, or mean and spread, back that they have in the float network, as measured.
+    Reestimate(Moment),
     /// Roundings are turned until their errors cancel in every kernel and channel.
     Squant,
     /// Weights are rounded one after the other, those left making up for the error.
@@ -140,7 +142,7 @@ impl Step {
     #[must_use]
     pub fn needs_images(&self) -> bool {
         match self {
-            Step::Gptq(_) | Step::Reconstruct(_) => true,
+            Step::Gptq(_) | Step::Reestimate(_) | Step::Reconstruct(_) => true,
             Step::Equalize(_) | Step::BiasCorrection | Step::Squant => false,
         }
     }
@@ -150,7 +152,11 @@ impl Step {
     pub fn is_on_floats(&self) -> bool {
         match self {
             Step::Equalize(_) => true,
-            Step::BiasCorrection | Step::Squant | Step::Gptq(_) | Step::Reconstruct(_) => false,
+            Step::BiasCorrection
+            | Step::Reestimate(_)
+            | Step::Squant
+            | Step::Gptq(_)
+            | Step::Reconstruct(_) => false,
         }
     }
 
@@ -160,6 +166,8 @@ impl Step {
         match self {
             Step::Equalize(_) => "equalize",
             Step::BiasCorrection => "bias-correction",
+            Step::Reestimate(Moment::Mean) => "empirical-bias-correction",
+            Step::Reestimate(Moment::Spread) => "batch-norm-reestimation",
             Step::Squant => "squant",
             Step::Gptq(_) => "gptq",
             Step::Reconstruct(settings) => settings.name(),

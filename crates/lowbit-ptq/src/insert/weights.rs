@@ -5,7 +5,7 @@ use lowbit_quant::{CodedWeight, QuantError};
 use lowbit_tensor::Tensor;
 
 use super::rows::turn;
-use super::{Bias, Held, Inserter, QuantizedGraph, Reading, Rounding, Rows, Weight};
+use super::{Bias, Held, Inserter, QuantizedGraph, Reading, Rounding, Rows, Site, Weight};
 use crate::reconstruct::StepSize;
 use crate::{Found, PtqError};
 
@@ -232,6 +232,20 @@ impl QuantizedGraph {
 /// The one scale of a tensor for every channel.
 fn one_per_channel(scales: Vec<f32>, channels: usize) -> Vec<f32> {
     if let [one] = scales[..] { vec![one; channels] } else { scales }
+}
+
+/// Mean and deviation of a float channel, as the layer that makes the site's codes computes it: where it absorbs scales per channel, times a
+/// factor and shifted, as [`Inserter::scale_outputs`] has it.
+pub(crate) fn channel_map(site: Option<&Site>) -> impl Fn(usize, [f64; 2]) -> [f64; 2] {
+    let tensor = site.map(|site| site.parameters);
+    let channels = site.and_then(|site| site.channels.as_ref());
+    move |c, [mean, deviation]| {
+        let (Some(tensor), Some(channels)) = (tensor, channels) else { return [mean, deviation] };
+        let factor = f64::from(tensor.scale / channels.scales[c]);
+        let shift =
+            f64::from(channels.zero_points[c] - tensor.zero_point) * f64::from(tensor.scale);
+        [mean * factor + shift, deviation * factor]
+    }
 }
 
 /// Raises the scale of channels whose bias would not fit int32 at s_x·s_w.

@@ -26,7 +26,7 @@
 //! iterations = 500
 //! ```
 
-use lowbit_ptq::{Ceiling, Equalization, Gptq, Reconstruction, Scope, Variable};
+use lowbit_ptq::{Ceiling, Equalization, Gptq, Moment, Reconstruction, Scope, Variable};
 use lowbit_quant::{
     GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, ZeroPoint,
 };
@@ -360,6 +360,8 @@ fn one_layer(
 fn one_step(typed: StepFile) -> Result<Step, String> {
     let settings = match typed.step.as_str() {
         "bias-correction" => return Ok(Step::BiasCorrection),
+        "empirical-bias-correction" => return Ok(Step::Reestimate(Moment::Mean)),
+        "batch-norm-reestimation" => return Ok(Step::Reestimate(Moment::Spread)),
         "squant" => return Ok(Step::Squant),
         "gptq" => {
             let damping = typed.damping.unwrap_or(Gptq::PAPER.damping);
@@ -377,7 +379,8 @@ fn one_step(typed: StepFile) -> Result<Step, String> {
         }
         name => Reconstruction::named(name).ok_or_else(|| {
             format!(
-                "step: found \"{name}\", expected equalize, bias-correction, squant, gptq or one of {}",
+                "step: found \"{name}\", expected equalize, bias-correction, empirical-bias-correction, \
+                 batch-norm-reestimation, squant, gptq or one of {}",
                 Reconstruction::NAMES
             )
         })?,

@@ -3,7 +3,7 @@
 use lowbit_graph::Graph;
 use lowbit_ptq::{
     BatchNormStatistics, Calibration, QuantizedGraph, Reconstruction, Samples, UnitReport,
-    bias_correction, equalize, gptq, iterations, reconstruct, squant,
+    bias_correction, equalize, gptq, iterations, reconstruct, reestimate, squant,
 };
 
 use super::{StepReport, Watch};
@@ -36,7 +36,11 @@ impl Prepared {
                     graph = equalized;
                     statistics = Some(known);
                 }
-                Step::BiasCorrection | Step::Squant | Step::Gptq(_) | Step::Reconstruct(_) => {}
+                Step::BiasCorrection
+                | Step::Reestimate(_)
+                | Step::Squant
+                | Step::Gptq(_)
+                | Step::Reconstruct(_) => {}
             }
             reports.push(StepReport { step: step.name().to_owned(), units: vec![] });
         }
@@ -94,6 +98,10 @@ impl Given<'_> {
             Step::Equalize(_) => Ok((quantized.clone(), vec![])),
             Step::BiasCorrection => Ok((bias_correction(graph, quantized, calibration), vec![])),
             Step::Squant => Ok(squant(graph, quantized)?),
+            Step::Reestimate(moment) => {
+                watch.begin(step.name(), quantized.weights.len() * images.len());
+                Ok(reestimate(graph, quantized, images, *moment, &progress)?)
+            }
             Step::Gptq(settings) => {
                 watch.begin(step.name(), quantized.weights.len() * images.len());
                 Ok(gptq(graph, quantized, images, *settings, &progress)?)
