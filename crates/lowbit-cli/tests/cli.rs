@@ -255,6 +255,21 @@ fn unlabelled_and_unsplit_sets_are_handled() {
 }
 
 #[test]
+fn no_image_is_needed() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("r.toml"), "calibration = { images = 6, iterations = 4 }")
+        .unwrap();
+    let args = ["quantize", "--recipe", "r.toml", "--data-free", "--no-eval", "--json", "a.json"];
+    check_in(&dir, &args, 0, &["not evaluated"], &[]);
+    assert_eq!(json(&dir, "a.json")["calibration_images"], 6);
+    let args = ["quantize", "--data-free", "--recipe", "s.toml", "--eval-images", "50"];
+    let gptq = "calibration = \"statistics\"\n[[steps]]\nstep = \"gptq\"";
+    std::fs::write(dir.path().join("s.toml"), gptq).unwrap();
+    check_in(&dir, &args, 1, &[], &["gptq", "reads images, and there are none"]);
+    check(&["quantize", "--data-free", "--calib", "c"], 2, &[], &["cannot be used with"]);
+}
+
+#[test]
 fn run_names_the_classes() {
     let dir = TempDir::new().unwrap();
     check_in(&dir, &fast(&["-q"]), 0, &[], &[]);

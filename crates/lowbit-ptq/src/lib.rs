@@ -3,6 +3,7 @@
 //! Knows graphs and quantizer mathematics, but neither files nor data sets: images come through [`Samples`], progress goes out
 //! through a callback.
 
+mod aciq;
 mod adaquant;
 mod adaround;
 mod assignment;
@@ -19,6 +20,7 @@ mod error;
 mod gptq;
 mod insert;
 mod layer_error;
+mod ocs;
 mod pack;
 mod pairs;
 mod plan;
@@ -30,6 +32,7 @@ mod samples;
 mod squant;
 mod zeroq;
 
+pub use aciq::{ChannelBits, allocate_bits};
 pub use assignment::{Assignment, Layer, Position};
 pub use batch_norm::{BatchNormStatistics, Normal};
 pub use batch_norm_reestimation::{Moment, reestimate};
@@ -42,6 +45,7 @@ pub use error::PtqError;
 pub use gptq::{Gptq, gptq};
 pub use insert::{Bias, QuantizedGraph, Rounding, Site, Weight, quantize};
 pub use layer_error::{LayerError, layer_errors};
+pub use ocs::{OutlierSplitting, split_outliers};
 pub use pack::pack;
 pub use plan::{Group, Plan};
 pub use qcdq::qcdq;

@@ -6,7 +6,10 @@ mod presets;
 use std::path::Path;
 
 use lowbit_graph::{Graph, Node, Op};
-use lowbit_ptq::{Assignment, Equalization, Gptq, Layer, Moment, Position, Reconstruction};
+use lowbit_ptq::{
+    Assignment, ChannelBits, Equalization, Gptq, Layer, Moment, OutlierSplitting, Position,
+    Reconstruction,
+};
 use lowbit_quant::{Granularity, Quantizer, RangeRule};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +128,10 @@ pub enum LayerKind {
 pub enum Step {
     /// Channels between two layers get weights of equal range, before anything is quantized.
     Equalize(Equalization),
+    /// Channels that hold a layer's largest weights are doubled and halved, before anything is quantized.
+    SplitOutliers(OutlierSplitting),
+    /// Channels of a layer get bits of their own, as many on average as they had.
+    AllocateBits(ChannelBits),
     /// Biases take back the mean shift of the rounded weights.
     BiasCorrection,
     /// Layers get the mean, or mean and spread, back that they have in the float network, as measured.
@@ -143,7 +150,11 @@ impl Step {
     pub fn needs_images(&self) -> bool {
         match self {
             Step::Gptq(_) | Step::Reestimate(_) | Step::Reconstruct(_) => true,
-            Step::Equalize(_) | Step::BiasCorrection | Step::Squant => false,
+            Step::Equalize(_)
+            | Step::SplitOutliers(_)
+            | Step::AllocateBits(_)
+            | Step::BiasCorrection
+            | Step::Squant => false,
         }
     }
 
@@ -151,8 +162,9 @@ impl Step {
     #[must_use]
     pub fn is_on_floats(&self) -> bool {
         match self {
-            Step::Equalize(_) => true,
-            Step::BiasCorrection
+            Step::Equalize(_) | Step::SplitOutliers(_) => true,
+            Step::AllocateBits(_)
+            | Step::BiasCorrection
             | Step::Reestimate(_)
             | Step::Squant
             | Step::Gptq(_)
@@ -165,6 +177,8 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::Equalize(_) => "equalize",
+            Step::SplitOutliers(_) => "outlier-channel-splitting",
+            Step::AllocateBits(_) => "channel-bits",
             Step::BiasCorrection => "bias-correction",
             Step::Reestimate(Moment::Mean) => "empirical-bias-correction",
             Step::Reestimate(Moment::Spread) => "batch-norm-reestimation",

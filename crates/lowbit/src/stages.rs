@@ -146,7 +146,14 @@ impl Calibrated {
         let graph = &self.prepared.graph;
         let rounding = Rounding { assignment: self.recipe.assign(graph), seed };
         let quantized = quantize(graph, &self.plan, &self.calibration, &rounding)?;
-        let given = steps::Given { graph, calibration: &self.calibration, images, seed, watch };
+        let given = steps::Given {
+            graph,
+            assignment: &rounding.assignment,
+            calibration: &self.calibration,
+            images,
+            seed,
+            watch,
+        };
         let (quantized, reports) = given.run(quantized, &self.recipe.steps)?;
         let (integer, placements) = lower_qdq(&quantized.graph)?;
         let Calibrated { float, prepared, recipe, .. } = self;

@@ -26,7 +26,10 @@
 //! iterations = 500
 //! ```
 
-use lowbit_ptq::{Ceiling, Equalization, Gptq, Moment, Reconstruction, Scope, Variable};
+use lowbit_ptq::{
+    Ceiling, ChannelBits, Equalization, Gptq, Moment, OutlierSplitting, Reconstruction, Scope,
+    Variable,
+};
 use lowbit_quant::{
     GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, ZeroPoint,
 };
@@ -106,6 +109,10 @@ struct StepFile {
     ceiling: Option<Ceiling>,
     absorb: Option<bool>,
     damping: Option<f64>,
+    share: Option<f32>,
+    bits: Option<u8>,
+    least: Option<u8>,
+    most: Option<u8>,
     scope: Option<Scope>,
     variable: Option<Variable>,
     iterations: Option<usize>,
@@ -357,34 +364,65 @@ fn one_layer(
     Ok(Override { which, weights, activation_bits })
 }
 
-fn one_step(typed: StepFile) -> Result<Step, String> {
-    let settings = match typed.step.as_str() {
-        "bias-correction" => return Ok(Step::BiasCorrection),
-        "empirical-bias-correction" => return Ok(Step::Reestimate(Moment::Mean)),
-        "batch-norm-reestimation" => return Ok(Step::Reestimate(Moment::Spread)),
-        "squant" => return Ok(Step::Squant),
+/// The names that [`direct_step`] knows.
+const DIRECT_STEPS: &str = "equalize, outlier-channel-splitting, bias-correction, empirical-bias-correction, \
+    batch-norm-reestimation, channel-bits, squant, gptq";
+
+/// The steps that are no reconstruction; `None` for other names.
+fn direct_step(typed: &StepFile) -> Result<Option<Step>, String> {
+    let within = |key: &str, bits: u8| match bits {
+        1..=16 => Ok(bits),
+        _ => Err(format!("{key}: found {bits}, expected 1 to 16")),
+    };
+    Ok(Some(match typed.step.as_str() {
+        "bias-correction" => Step::BiasCorrection,
+        "empirical-bias-correction" => Step::Reestimate(Moment::Mean),
+        "batch-norm-reestimation" => Step::Reestimate(Moment::Spread),
+        "squant" => Step::Squant,
         "gptq" => {
             let damping = typed.damping.unwrap_or(Gptq::PAPER.damping);
             if !(damping > 0.0 && damping <= 1.0) {
                 return Err(format!("damping: found {damping}, expected more than 0, at most 1"));
             }
-            return Ok(Step::Gptq(Gptq { damping }));
+            Step::Gptq(Gptq { damping })
         }
         "equalize" => {
             let Equalization { ceiling, absorb } = Equalization::DFQ;
-            return Ok(Step::Equalize(Equalization {
+            Step::Equalize(Equalization {
                 ceiling: typed.ceiling.unwrap_or(ceiling),
                 absorb: typed.absorb.unwrap_or(absorb),
-            }));
+            })
         }
-        name => Reconstruction::named(name).ok_or_else(|| {
-            format!(
-                "step: found \"{name}\", expected equalize, bias-correction, empirical-bias-correction, \
-                 batch-norm-reestimation, squant, gptq or one of {}",
-                Reconstruction::NAMES
-            )
-        })?,
-    };
+        "outlier-channel-splitting" => {
+            let OutlierSplitting { share, bits } = OutlierSplitting::USUAL;
+            let share = typed.share.unwrap_or(share);
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!("share: found {share}, expected 0 to 1"));
+            }
+            let bits = within("bits", typed.bits.unwrap_or(bits))?;
+            Step::SplitOutliers(OutlierSplitting { share, bits })
+        }
+        "channel-bits" => {
+            let ChannelBits { least, most } = ChannelBits::USUAL;
+            let least = within("least", typed.least.unwrap_or(least))?;
+            let most = within("most", typed.most.unwrap_or(most))?;
+            Step::AllocateBits(ChannelBits { least, most })
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn one_step(typed: StepFile) -> Result<Step, String> {
+    if let Some(step) = direct_step(&typed)? {
+        return Ok(step);
+    }
+    let name = typed.step.as_str();
+    let settings = Reconstruction::named(name).ok_or_else(|| {
+        format!(
+            "step: found \"{name}\", expected {DIRECT_STEPS} or one of {}",
+            Reconstruction::NAMES
+        )
+    })?;
     let settings = Reconstruction {
         scope: typed.scope.unwrap_or(settings.scope),
         variable: typed.variable.unwrap_or(settings.variable),

@@ -1,6 +1,6 @@
 //! The recipes that have names.
 
-use lowbit_ptq::{Equalization, Reconstruction};
+use lowbit_ptq::{Equalization, Gptq, Reconstruction};
 use lowbit_quant::{
     ClusterMethod, ClusterStart, Clustering, Codebook, Entries, GradientRule, Granularity, Grid,
     Quantizer, RangeRule, Rounding, ScaleRule, Uniform, UniformCodes, ZeroPoint,
@@ -51,10 +51,10 @@ pub const PRESETS: &[RecipePreset] = &[
     },
     RecipePreset {
         name: "data-free-w4a8",
-        line: "4-bit weights whose rounding errors cancel (SQuant), without any image",
+        line: "4-bit weights rounded by GPTQ on images made from BatchNormalization statistics",
         recipe: || Recipe {
-            calibration: Source::Statistics,
-            steps: vec![Step::Squant, Step::BiasCorrection],
+            calibration: Source::DISTILLED,
+            steps: vec![Step::Gptq(Gptq::PAPER), Step::BiasCorrection],
             ..bits(4, 8)
         },
     },

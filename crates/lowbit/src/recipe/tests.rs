@@ -58,6 +58,8 @@ fn errors_name_line_and_key() {
     );
     check("[[steps]]\nstep = \"brecq\"\ndrop = 2.0", "drop: found 2, expected 0 to 1");
     check("[[steps]]\nstep = \"equalize\"\nceiling = \"low\"", "unknown variant `low`");
+    check("[[steps]]\nstep = \"gptq\"\ndamping = 0.0", "damping: found 0");
+    check("[[steps]]\nstep = \"channel-bits\"\nmost = 20", "most: found 20, expected 1 to 16");
     check("calibration = \"none\"", "line 1: calibration: found \"none\", expected images");
     check("\ncalibration = { slack = 2.0 }", "line 2: calibration slack: found 2, expected 0 to 1");
     check("calibration = { size = 2 }", "line 1: expected \"images\", \"distilled\"");

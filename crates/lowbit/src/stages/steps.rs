@@ -2,8 +2,9 @@
 
 use lowbit_graph::Graph;
 use lowbit_ptq::{
-    BatchNormStatistics, Calibration, QuantizedGraph, Reconstruction, Samples, UnitReport,
-    bias_correction, equalize, gptq, iterations, reconstruct, reestimate, squant,
+    Assignment, BatchNormStatistics, Calibration, QuantizedGraph, Reconstruction, Samples,
+    UnitReport, allocate_bits, bias_correction, equalize, gptq, iterations, reconstruct,
+    reestimate, split_outliers, squant,
 };
 
 use super::{StepReport, Watch};
@@ -36,7 +37,13 @@ impl Prepared {
                     graph = equalized;
                     statistics = Some(known);
                 }
-                Step::BiasCorrection
+                Step::SplitOutliers(settings) => {
+                    let (split, known) = split_outliers(&graph, &known, *settings);
+                    graph = split;
+                    statistics = Some(known);
+                }
+                Step::AllocateBits(_)
+                | Step::BiasCorrection
                 | Step::Reestimate(_)
                 | Step::Squant
                 | Step::Gptq(_)
@@ -57,6 +64,7 @@ impl Prepared {
 pub(super) struct Given<'a> {
     /// The float graph that was quantized.
     pub(super) graph: &'a Graph,
+    pub(super) assignment: &'a Assignment,
     pub(super) calibration: &'a Calibration,
     pub(super) images: &'a dyn Samples,
     pub(super) seed: u64,
@@ -84,7 +92,7 @@ impl Given<'_> {
         quantized: &QuantizedGraph,
         step: &Step,
     ) -> Result<(QuantizedGraph, Vec<UnitReport>), Error> {
-        let Given { graph, calibration, images, seed, watch } = *self;
+        let Given { graph, calibration, images, seed, watch, .. } = *self;
         let progress = |n| watch.advance(n);
         if step.needs_images() && images.is_empty() {
             let message =
@@ -95,7 +103,10 @@ impl Given<'_> {
             });
         }
         match step {
-            Step::Equalize(_) => Ok((quantized.clone(), vec![])),
+            Step::Equalize(_) | Step::SplitOutliers(_) => Ok((quantized.clone(), vec![])),
+            Step::AllocateBits(settings) => {
+                Ok(allocate_bits(quantized, self.assignment, *settings)?)
+            }
             Step::BiasCorrection => Ok((bias_correction(graph, quantized, calibration), vec![])),
             Step::Squant => Ok(squant(graph, quantized)?),
             Step::Reestimate(moment) => {
