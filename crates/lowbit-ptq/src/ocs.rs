@@ -131,7 +131,9 @@ mod tests {
     use lowbit_graph::{Activation, Session, Workspace};
     use lowbit_quant::{Granularity, Quantizer, RangeRule};
 
-    use super::{BatchNormStatistics, Graph, Node, OutlierSplitting, Rows, set_rows, split_outliers};
+    use super::{
+        BatchNormStatistics, Graph, Node, OutlierSplitting, Rows, set_rows, split_outliers,
+    };
     use crate::tests::{Net, Noise, errors};
     use crate::{Assignment, Layer, Plan, Rounding, Samples, calibrate, quantize};
 
