@@ -26,7 +26,7 @@ fn edges_go_one_way() {
     );
     let backwards = manifest("lowbit-graph", "[dependencies]\nlowbit-onnx.workspace = true\n");
     let in_tests =
-        manifest("lowbit-quant", "[dev-dependencies]\nlowbit-tensor = { path = \"../t\" }\n");
+        manifest("lowbit-quant", "[dev-dependencies]\nlowbit-graph = { path = \"../g\" }\n");
     let on_one_target =
         manifest("lowbit-quant", "[target.'cfg(unix)'.dependencies]\nlowbit = \"1\"\n");
     check(edges::check, &[(path, &allowed)], &[]);
