@@ -33,8 +33,12 @@ def quantize(lowbit: Path, model: Model, folder: Path, recipe: str, more: list[s
     preprocess = folder / f"{model.name}.toml"
     preprocess.write_text(model.preprocess)
     images = "1024" if model.small else "200"
-    command = [lowbit, "quantize", model.path, "--data", model.data, "--preprocess", preprocess, "--calib-images", images,
-               "--recipe", recipe, "-o", folder / "out", "--json", "-", *more]
+    if "--data-free" in more:
+        more = [*more, *([] if model.small else ["--eval-images", "800"])]
+    else:
+        more = [*more, "--calib-images", images]
+    command = [lowbit, "quantize", model.path, "--data", model.data, "--preprocess", preprocess, "--recipe", recipe,
+               "-o", folder / "out", "--json", "-", *more]
     return json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
 
 
