@@ -183,8 +183,8 @@ fn learned((weights, activations): (u8, u8), (blocks, network): (usize, usize)) 
     Recipe { steps, ..bits(weights, activations) }
 }
 
-/// Four levels without 0: on ResNet-20 they kept 0.7 points more than -2 to 1 did. With so few, weights must be able to change their
-/// level: longer steps, and scales that follow.
+/// Four levels without 0, and with so few, longer steps and scales that follow: ResNet-20 reached 90.35 %; levels -2 to 1 with slower
+/// rates and more steps reached 89.61. Which of the two made the difference was not measured.
 fn w2a8() -> Recipe {
     let codes = UniformCodes::MidRise;
     let weights = Quantizer { grid: Grid::Uniform(Uniform { bits: 2, codes }), ..uniform(2) };
