@@ -3,8 +3,8 @@
 use crate::{
     AdditivePowerOfTwo, Basis, BasisDigits, BasisStart, Binary, ClusterMethod, ClusterStart,
     Clustering, Codebook, Companded, Companding, Density, Entries, Exponent, GradientRule,
-    Granularity, Grid, Hashed, Midpoint, Minifloat, PowerOfTwo, QuantError, Quantizer, Rounding,
-    ScaleRule, TernaryValues, Uniform, UniformCodes, ZeroPoint,
+    Granularity, Grid, Hashed, Midpoint, Minifloat, PowerOfTwo, QuantError, Quantizer, ScaleRule,
+    TernaryValues, Uniform, UniformCodes, ZeroPoint,
 };
 
 /// A named quantizer.
@@ -96,12 +96,12 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "twn",
         paper: "Li et al. 2016, arXiv:1605.04711",
-        quantizer: || plain(Grid::Ternary, ScaleRule::Twn),
+        quantizer: || Quantizer::per_channel(Grid::Ternary, ScaleRule::Twn),
     },
     Preset {
         name: "ternary-optimal",
         paper: "Hou and Kwok 2018, arXiv:1802.08635",
-        quantizer: || plain(Grid::Ternary, ScaleRule::TernaryOptimal),
+        quantizer: || Quantizer::per_channel(Grid::Ternary, ScaleRule::TernaryOptimal),
     },
     Preset { name: "ttq", paper: "Zhu et al. 2017, arXiv:1612.01064", quantizer: ttq },
     Preset {
@@ -228,30 +228,18 @@ impl Quantizer {
     }
 }
 
-/// A scale per channel, zero at 0, nearest levels, the clipped straight-through gradient.
-fn plain(grid: Grid, scale: ScaleRule) -> Quantizer {
-    Quantizer {
-        grid,
-        granularity: Granularity::Channel,
-        scale,
-        zero_point: ZeroPoint::Symmetric,
-        rounding: Rounding::Nearest,
-        gradient: GradientRule::ClipSte,
-    }
-}
-
 fn int(bits: u8, scale: ScaleRule) -> Quantizer {
-    plain(Grid::Uniform(Uniform { bits, codes: UniformCodes::Narrow }), scale)
+    Quantizer::per_channel(Grid::Uniform(Uniform { bits, codes: UniformCodes::Narrow }), scale)
 }
 
 fn mid_rise(bits: u8, scale: ScaleRule) -> Quantizer {
     let grid = Grid::Uniform(Uniform { bits, codes: UniformCodes::MidRise });
-    Quantizer { gradient: GradientRule::Identity, ..plain(grid, scale) }
+    Quantizer { gradient: GradientRule::Identity, ..Quantizer::per_channel(grid, scale) }
 }
 
 fn int4_affine() -> Quantizer {
     let grid = Grid::Uniform(Uniform { bits: 4, codes: UniformCodes::Unsigned });
-    Quantizer { zero_point: ZeroPoint::Affine, ..plain(grid, ScaleRule::Mse) }
+    Quantizer { zero_point: ZeroPoint::Affine, ..Quantizer::per_channel(grid, ScaleRule::Mse) }
 }
 
 fn int4_group64() -> Quantizer {
@@ -266,12 +254,12 @@ fn int8_pot() -> Quantizer {
 fn lsq4() -> Quantizer {
     let grid = Grid::Uniform(Uniform { bits: 4, codes: UniformCodes::Signed });
     let start = Box::new(ScaleRule::Lsq);
-    let learned = plain(grid, ScaleRule::Learned { start });
+    let learned = Quantizer::per_channel(grid, ScaleRule::Learned { start });
     Quantizer { granularity: Granularity::Tensor, ..learned }
 }
 
 fn binary(scale: ScaleRule) -> Quantizer {
-    plain(Grid::Binary { levels: Binary::PlusMinus }, scale)
+    Quantizer::per_channel(Grid::Binary { levels: Binary::PlusMinus }, scale)
 }
 
 /// The paper's weights are ±1 and batch normalization takes up their scale; without retraining the scale has to be there.
@@ -295,38 +283,38 @@ fn ttq() -> Quantizer {
     Quantizer {
         granularity: Granularity::Tensor,
         gradient: GradientRule::ScaleWeighted,
-        ..plain(Grid::Ternary, rule)
+        ..Quantizer::per_channel(Grid::Ternary, rule)
     }
 }
 
 fn syq_ternary() -> Quantizer {
     let rule = ScaleRule::MaxFraction { fraction: 0.05, values: TernaryValues::One };
-    Quantizer { granularity: Granularity::Pixel, ..plain(Grid::Ternary, rule) }
+    Quantizer { granularity: Granularity::Pixel, ..Quantizer::per_channel(Grid::Ternary, rule) }
 }
 
 fn fgq() -> Quantizer {
     let granularity = Granularity::Group { size: 64 };
-    Quantizer { granularity, ..plain(Grid::Ternary, ScaleRule::TernaryOptimal) }
+    Quantizer { granularity, ..Quantizer::per_channel(Grid::Ternary, ScaleRule::TernaryOptimal) }
 }
 
 fn power(exponents: u8, midpoint: Midpoint, scale: ScaleRule) -> Quantizer {
-    plain(Grid::PowerOfTwo(PowerOfTwo { exponents, midpoint }), scale)
+    Quantizer::per_channel(Grid::PowerOfTwo(PowerOfTwo { exponents, midpoint }), scale)
 }
 
 fn additive(bits: u8) -> Quantizer {
     let grid = AdditivePowerOfTwo { bits, term_bits: 2 };
-    plain(Grid::AdditivePowerOfTwo(grid), ScaleRule::Mse)
+    Quantizer::per_channel(Grid::AdditivePowerOfTwo(grid), ScaleRule::Mse)
 }
 
 fn basis(bases: u8, start: BasisStart) -> Quantizer {
     let grid = Grid::Basis(Basis { bases, digits: BasisDigits::PlusMinus });
-    plain(grid, ScaleRule::Basis { start, rounds: 50 })
+    Quantizer::per_channel(grid, ScaleRule::Basis { start, rounds: 50 })
 }
 
 /// Without turns: digits by shifts, one least-squares fit.
 fn abc_net() -> Quantizer {
     let grid = Grid::Basis(Basis { bases: 3, digits: BasisDigits::PlusMinus });
-    plain(grid, ScaleRule::Basis { start: BasisStart::Shifted, rounds: 0 })
+    Quantizer::per_channel(grid, ScaleRule::Basis { start: BasisStart::Shifted, rounds: 0 })
 }
 
 fn k_means(prune: f64) -> Clustering {
@@ -337,7 +325,7 @@ fn k_means(prune: f64) -> Clustering {
 /// Entries per tensor, snapped to int8 so that kernels and standard operators can use them.
 fn codebook(entries: u32, clustering: Clustering) -> Quantizer {
     let grid = Grid::Codebook(Codebook { entries, dimension: 1, numbers: Entries::Int8 });
-    let fitted = plain(grid, ScaleRule::Cluster(clustering));
+    let fitted = Quantizer::per_channel(grid, ScaleRule::Cluster(clustering));
     Quantizer { granularity: Granularity::Tensor, gradient: GradientRule::Identity, ..fitted }
 }
 
@@ -345,19 +333,25 @@ fn product() -> Quantizer {
     let grid = Codebook { entries: 256, dimension: 9, numbers: Entries::Int8 };
     let method = ClusterMethod::KMeans { start: ClusterStart::PlusPlus, rounds: 30 };
     let rule = ScaleRule::Cluster(Clustering { method, prune: 0.0 });
-    Quantizer { granularity: Granularity::Tensor, ..plain(Grid::Codebook(grid), rule) }
+    Quantizer {
+        granularity: Granularity::Tensor,
+        ..Quantizer::per_channel(Grid::Codebook(grid), rule)
+    }
 }
 
 fn hashed() -> Quantizer {
     let grid = Grid::Hashed(Hashed { buckets: 64 });
-    Quantizer { granularity: Granularity::Tensor, ..plain(grid, ScaleRule::BucketMeans) }
+    Quantizer {
+        granularity: Granularity::Tensor,
+        ..Quantizer::per_channel(grid, ScaleRule::BucketMeans)
+    }
 }
 
 fn minifloat(format: Minifloat) -> Quantizer {
-    plain(Grid::Minifloat { format }, ScaleRule::MaxAbs)
+    Quantizer::per_channel(Grid::Minifloat { format }, ScaleRule::MaxAbs)
 }
 
 fn companded() -> Quantizer {
     let grid = Companded { bits: 4, curve: Companding::MuLaw { mu: 15.0 } };
-    plain(Grid::Companded(grid), ScaleRule::Mse)
+    Quantizer::per_channel(Grid::Companded(grid), ScaleRule::Mse)
 }

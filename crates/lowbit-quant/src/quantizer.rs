@@ -62,6 +62,19 @@ struct GroupFit {
 }
 
 impl Quantizer {
+    /// The usual: a scale per channel, zero at 0, nearest levels, the clipped straight-through gradient.
+    #[must_use]
+    pub fn per_channel(grid: Grid, scale: ScaleRule) -> Quantizer {
+        Quantizer {
+            grid,
+            granularity: Granularity::Channel,
+            scale,
+            zero_point: ZeroPoint::Symmetric,
+            rounding: Rounding::Nearest,
+            gradient: GradientRule::ClipSte,
+        }
+    }
+
     /// Codes and parameters of a weight of that shape, output channels first. `importance` is one number of at least 0
     /// for each weight. Equal seeds give equal codes.
     ///

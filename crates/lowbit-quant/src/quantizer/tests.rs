@@ -16,17 +16,6 @@ fn normal(seed: u64, count: usize) -> Vec<f32> {
 const SHAPE: [usize; 4] = [6, 4, 3, 3];
 const COUNT: usize = 216;
 
-fn plain(grid: Grid, scale: ScaleRule) -> Quantizer {
-    Quantizer {
-        grid,
-        granularity: Granularity::Channel,
-        scale,
-        zero_point: ZeroPoint::Symmetric,
-        rounding: Rounding::Nearest,
-        gradient: GradientRule::ClipSte,
-    }
-}
-
 fn int(bits: u8) -> Grid {
     Grid::Uniform(Uniform { bits, codes: UniformCodes::Narrow })
 }
@@ -35,14 +24,14 @@ fn codebook(entries: u32, numbers: Entries, prune: f64) -> Quantizer {
     let method = ClusterMethod::KMeans { start: ClusterStart::Linear, rounds: 50 };
     let clustering = Clustering { method, prune };
     let grid = Grid::Codebook(Codebook { entries, dimension: 1, numbers });
-    plain(grid, ScaleRule::Cluster(clustering))
+    Quantizer::per_channel(grid, ScaleRule::Cluster(clustering))
 }
 
 fn product(numbers: Entries) -> Quantizer {
     let method = ClusterMethod::KMeans { start: ClusterStart::PlusPlus, rounds: 20 };
     let grid = Grid::Codebook(Codebook { entries: 8, dimension: 9, numbers });
     let rule = ScaleRule::Cluster(Clustering { method, prune: 0.0 });
-    Quantizer { granularity: Granularity::Tensor, ..plain(grid, rule) }
+    Quantizer { granularity: Granularity::Tensor, ..Quantizer::per_channel(grid, rule) }
 }
 
 fn squared_error(a: &[f32], b: &[f32]) -> f64 {
@@ -107,21 +96,27 @@ fn integer_families_give_integers() {
     let weight = normal(3, COUNT);
     let midpoint = Midpoint::Arithmetic;
     let mut quantizers: Vec<Quantizer> =
-        (2..=8).map(|bits| plain(int(bits), ScaleRule::Mse)).collect();
+        (2..=8).map(|bits| Quantizer::per_channel(int(bits), ScaleRule::Mse)).collect();
     quantizers.extend([
-        plain(Grid::Ternary, ScaleRule::Twn),
-        plain(Grid::Binary { levels: Binary::PlusMinus }, ScaleRule::MeanAbs),
-        plain(Grid::Minifloat { format: Minifloat::E2m1 }, ScaleRule::MaxAbs),
-        plain(Grid::PowerOfTwo(PowerOfTwo { exponents: 7, midpoint }), ScaleRule::LogRange),
+        Quantizer::per_channel(Grid::Ternary, ScaleRule::Twn),
+        Quantizer::per_channel(Grid::Binary { levels: Binary::PlusMinus }, ScaleRule::MeanAbs),
+        Quantizer::per_channel(Grid::Minifloat { format: Minifloat::E2m1 }, ScaleRule::MaxAbs),
+        Quantizer::per_channel(
+            Grid::PowerOfTwo(PowerOfTwo { exponents: 7, midpoint }),
+            ScaleRule::LogRange,
+        ),
         codebook(16, Entries::Int8, 0.0),
         product(Entries::Int8),
     ]);
     for bits in 2..=6 {
         let grid = Grid::AdditivePowerOfTwo(AdditivePowerOfTwo { bits, term_bits: 2 });
-        quantizers.push(plain(grid, ScaleRule::Mse));
+        quantizers.push(Quantizer::per_channel(grid, ScaleRule::Mse));
     }
     for codes in [UniformCodes::Signed, UniformCodes::MidRise] {
-        quantizers.push(plain(Grid::Uniform(Uniform { bits: 7, codes }), ScaleRule::MaxAbs));
+        quantizers.push(Quantizer::per_channel(
+            Grid::Uniform(Uniform { bits: 7, codes }),
+            ScaleRule::MaxAbs,
+        ));
     }
     for quantizer in quantizers {
         let fitted = quantizer.fit(&weight, &SHAPE, None, 0).unwrap();
@@ -142,11 +137,13 @@ fn integer_families_give_integers() {
         Grid::PowerOfTwo(PowerOfTwo { exponents: 8, midpoint }),
         Grid::Uniform(Uniform { bits: 9, codes: UniformCodes::Signed }),
     ] {
-        let fitted = plain(grid, ScaleRule::MaxAbs).fit(&weight, &SHAPE, None, 0).unwrap();
+        let fitted =
+            Quantizer::per_channel(grid, ScaleRule::MaxAbs).fit(&weight, &SHAPE, None, 0).unwrap();
         assert_eq!(fitted.integers(), None);
     }
     let groups = Granularity::Group { size: 16 };
-    let grouped = Quantizer { granularity: groups, ..plain(int(4), ScaleRule::Mse) };
+    let grouped =
+        Quantizer { granularity: groups, ..Quantizer::per_channel(int(4), ScaleRule::Mse) };
     assert_eq!(grouped.fit(&weight, &SHAPE, None, 0).unwrap().integers(), None);
 }
 
@@ -158,23 +155,27 @@ fn sizes_are_exact() {
         assert_eq!(size, SizeBits { codes, scales, tables }, "{quantizer:?}");
     };
     let n = COUNT as u64;
-    check(plain(int(4), ScaleRule::Mse), 4 * n, 6 * 32, 0);
+    check(Quantizer::per_channel(int(4), ScaleRule::Mse), 4 * n, 6 * 32, 0);
     let of = Box::new(ScaleRule::MaxAbs);
     let exponent = crate::Exponent::Nearest;
-    check(plain(int(4), ScaleRule::PowerOfTwo { of, exponent }), 4 * n, 6 * 8, 0);
+    check(Quantizer::per_channel(int(4), ScaleRule::PowerOfTwo { of, exponent }), 4 * n, 6 * 8, 0);
     check(codebook(4, Entries::Float, 0.0), 2 * n, 0, 6 * 4 * 32);
     check(product(Entries::Float), 3 * 24, 0, 8 * 9 * 32);
     check(product(Entries::Int8), 3 * 24, 32, 8 * 9 * 8);
     let rule = ScaleRule::MaxFraction { fraction: 0.05, values: TernaryValues::Two };
-    check(plain(Grid::Ternary, rule), 2 * n, 0, 6 * 64);
-    let hashed = plain(Grid::Hashed(crate::Hashed { buckets: 10 }), ScaleRule::BucketMeans);
+    check(Quantizer::per_channel(Grid::Ternary, rule), 2 * n, 0, 6 * 64);
+    let hashed =
+        Quantizer::per_channel(Grid::Hashed(crate::Hashed { buckets: 10 }), ScaleRule::BucketMeans);
     check(Quantizer { granularity: Granularity::Tensor, ..hashed }, 0, 0, 10 * 32 + 64);
     let unsigned = Grid::Uniform(Uniform { bits: 4, codes: UniformCodes::Unsigned });
-    let affine = Quantizer { zero_point: ZeroPoint::Affine, ..plain(unsigned, ScaleRule::Mse) };
+    let affine = Quantizer {
+        zero_point: ZeroPoint::Affine,
+        ..Quantizer::per_channel(unsigned, ScaleRule::Mse)
+    };
     check(affine, 4 * n, 6 * 32, 6 * 4);
     let basis = crate::Basis { bases: 2, digits: crate::BasisDigits::PlusMinus };
     let rule = ScaleRule::Basis { start: crate::BasisStart::Uniform, rounds: 5 };
-    check(plain(Grid::Basis(basis), rule), 2 * n, 0, 6 * 2 * 32);
+    check(Quantizer::per_channel(Grid::Basis(basis), rule), 2 * n, 0, 6 * 2 * 32);
     assert_eq!(SizeBits { codes: 9, scales: 0, tables: 0 }.total_bytes(), 2);
 }
 
@@ -182,11 +183,14 @@ fn sizes_are_exact() {
 fn affine_codes_reach_both_ends() {
     let weight: Vec<f32> = normal(5, COUNT).iter().map(|w| w + 0.2).collect();
     let unsigned = Grid::Uniform(Uniform { bits: 4, codes: UniformCodes::Unsigned });
-    let symmetric = plain(int(4), ScaleRule::Mse).fit(&weight, &SHAPE, None, 0).unwrap();
+    let symmetric =
+        Quantizer::per_channel(int(4), ScaleRule::Mse).fit(&weight, &SHAPE, None, 0).unwrap();
     let mut errors = vec![squared_error(&weight, &symmetric.decode())];
     for rule in [ScaleRule::MinMax, ScaleRule::Mse] {
-        let quantizer =
-            Quantizer { zero_point: ZeroPoint::Affine, ..plain(unsigned.clone(), rule) };
+        let quantizer = Quantizer {
+            zero_point: ZeroPoint::Affine,
+            ..Quantizer::per_channel(unsigned.clone(), rule)
+        };
         let fitted = quantizer.fit(&weight, &SHAPE, None, 0).unwrap();
         check(&quantizer, &fitted, &weight);
         errors.push(squared_error(&weight, &fitted.decode()));
@@ -197,14 +201,16 @@ fn affine_codes_reach_both_ends() {
 #[test]
 fn channels_may_differ_in_width() {
     let weight = normal(6, COUNT);
-    let quantizer = plain(int(4), ScaleRule::Mse);
+    let quantizer = Quantizer::per_channel(int(4), ScaleRule::Mse);
     let bits = [2, 4, 8, 3, 4, 6];
     let mixed = quantizer.fit_with_channel_bits(&weight, &SHAPE, None, &bits).unwrap();
     check(&quantizer, &mixed, &weight);
     assert_eq!(mixed.size().codes, 36 * 27);
     assert_eq!(mixed.bits(), 8);
     for (channel, &width) in bits.iter().enumerate() {
-        let alone = plain(int(width), ScaleRule::Mse).fit(&weight, &SHAPE, None, 0).unwrap();
+        let alone = Quantizer::per_channel(int(width), ScaleRule::Mse)
+            .fit(&weight, &SHAPE, None, 0)
+            .unwrap();
         let run = channel * 36..(channel + 1) * 36;
         assert_eq!(mixed.codes()[run.clone()], alone.codes()[run.clone()]);
         assert_eq!(mixed.decode()[run.clone()], alone.decode()[run]);
@@ -238,7 +244,7 @@ fn one_codebook_serves_several_weights() {
     let decoded = [shared[0].decode(), shared[1].decode()].concat();
     assert_eq!(decoded, both.decode());
     assert_eq!(shared_size(&shared), both.size());
-    assert!(plain(int(4), ScaleRule::Mse).fit_shared(&[&a], 0).is_err());
+    assert!(Quantizer::per_channel(int(4), ScaleRule::Mse).fit_shared(&[&a], 0).is_err());
 }
 
 #[test]
@@ -247,7 +253,7 @@ fn stochastic_rounding_is_unbiased() {
     let quantizer = Quantizer {
         rounding: Rounding::Stochastic,
         granularity: Granularity::Tensor,
-        ..plain(int(3), ScaleRule::MaxAbs)
+        ..Quantizer::per_channel(int(3), ScaleRule::MaxAbs)
     };
     // The first weight makes the step 1.
     let weight = [&[3.0], &weight[..]].concat();
@@ -262,7 +268,10 @@ fn hashed_weights_are_where_their_hash_says() {
     let weight = normal(9, COUNT);
     let quantizer = Quantizer {
         granularity: Granularity::Tensor,
-        ..plain(Grid::Hashed(crate::Hashed { buckets: 400 }), ScaleRule::BucketMeans)
+        ..Quantizer::per_channel(
+            Grid::Hashed(crate::Hashed { buckets: 400 }),
+            ScaleRule::BucketMeans,
+        )
     };
     let fitted = quantizer.fit(&weight, &SHAPE, None, 1).unwrap();
     let Table::Hashed { values, seed } = &fitted.tables()[0] else { panic!("not hashed") };
@@ -283,19 +292,28 @@ fn what_does_not_fit_together_is_refused() {
         let error = fit(quantizer);
         assert!(matches!(error, QuantError::Unsuited { .. }), "{error}");
     };
-    unsuited(plain(int(4), ScaleRule::WeightedMse));
-    unsuited(plain(int(4), ScaleRule::MinMax));
-    unsuited(plain(int(4), ScaleRule::Twn));
-    unsuited(Quantizer { zero_point: ZeroPoint::Affine, ..plain(Grid::Ternary, ScaleRule::Mse) });
-    unsuited(Quantizer { rounding: Rounding::Stochastic, ..plain(Grid::Ternary, ScaleRule::Twn) });
+    unsuited(Quantizer::per_channel(int(4), ScaleRule::WeightedMse));
+    unsuited(Quantizer::per_channel(int(4), ScaleRule::MinMax));
+    unsuited(Quantizer::per_channel(int(4), ScaleRule::Twn));
+    unsuited(Quantizer {
+        zero_point: ZeroPoint::Affine,
+        ..Quantizer::per_channel(Grid::Ternary, ScaleRule::Mse)
+    });
+    unsuited(Quantizer {
+        rounding: Rounding::Stochastic,
+        ..Quantizer::per_channel(Grid::Ternary, ScaleRule::Twn)
+    });
     unsuited(Quantizer { granularity: Granularity::Pixel, ..product(Entries::Float) });
-    unsuited(plain(Grid::Hashed(crate::Hashed { buckets: 4 }), ScaleRule::BucketMeans));
+    unsuited(Quantizer::per_channel(
+        Grid::Hashed(crate::Hashed { buckets: 4 }),
+        ScaleRule::BucketMeans,
+    ));
     let optimal = Clustering { method: ClusterMethod::Optimal, prune: 0.0 };
     unsuited(Quantizer { scale: ScaleRule::Cluster(optimal), ..product(Entries::Float) });
     assert!(matches!(fit(codebook(16, Entries::Float, 1.0)), QuantError::Setting { .. }));
     let odd = product(Entries::Float).fit(&weight[..20], &[2, 10], None, 0).unwrap_err();
     assert!(matches!(odd, QuantError::Length { found: 20, expected: 18, .. }), "{odd}");
-    let int4 = plain(int(4), ScaleRule::Mse);
+    let int4 = Quantizer::per_channel(int(4), ScaleRule::Mse);
     let error = |weight: &[f32], shape: &[usize]| int4.fit(weight, shape, None, 0).unwrap_err();
     assert!(matches!(error(&[f32::NAN], &[1]), QuantError::NotFinite { .. }));
     assert!(matches!(error(&[1.0], &[2]), QuantError::Length { .. }));
