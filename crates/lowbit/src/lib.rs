@@ -39,7 +39,8 @@ pub use lowbit_quant::{PRESETS as QUANTIZERS, Quantizer, RangeRule};
 pub use model::{InputShape, Model, Notes};
 pub use output::write_atomically;
 pub use recipe::{
-    Distilled, LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Source, Step, Which,
+    Distilled, FloatStep, LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Source,
+    Step, Which,
 };
 pub use results::{Accuracy, Drop, Evaluation, LayerResult, Results, Seconds, Sizes, wilson};
 pub use stages::{Calibrated, Float, Quantized, StepReport, Watch};

@@ -36,7 +36,9 @@ pub struct Recipe {
     pub layers: Vec<Override>,
     /// What activations are measured on.
     pub calibration: Source,
-    /// What is done then, in order.
+    /// What is done to the float model before, in order.
+    pub float_steps: Vec<FloatStep>,
+    /// What is done to the quantized model then, in order.
     pub steps: Vec<Step>,
 }
 
@@ -122,20 +124,29 @@ pub enum LayerKind {
     Last,
 }
 
-/// One algorithm.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// An algorithm that changes the float model, before anything is quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum FloatStep {
+    /// Channels between two layers get weights of equal range.
+    Equalize(Equalization),
+    /// Channels that hold a layer's largest weights are doubled and halved.
+    SplitOutliers(OutlierSplitting),
+}
+
+/// An algorithm that changes the quantized model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "step")]
 pub enum Step {
-    /// Channels between two layers get weights of equal range, before anything is quantized.
-    Equalize(Equalization),
-    /// Channels that hold a layer's largest weights are doubled and halved, before anything is quantized.
-    SplitOutliers(OutlierSplitting),
     /// Channels of a layer get bits of their own, as many on average as they had.
     AllocateBits(ChannelBits),
     /// Biases take back the mean shift of the rounded weights.
     BiasCorrection,
     /// Layers get the mean, or mean and spread, back that they have in the float network, as measured.
-    Reestimate(Moment),
+    Reestimate {
+        /// Which.
+        moment: Moment,
+    },
     /// Roundings are turned until their errors cancel in every kernel and channel.
     Squant,
     /// Weights are rounded one after the other, those left making up for the error.
@@ -144,31 +155,24 @@ pub enum Step {
     Reconstruct(Reconstruction),
 }
 
+impl FloatStep {
+    /// The step's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            FloatStep::Equalize(_) => "equalize",
+            FloatStep::SplitOutliers(_) => "outlier-channel-splitting",
+        }
+    }
+}
+
 impl Step {
     /// Whether it reads images.
     #[must_use]
     pub fn needs_images(&self) -> bool {
         match self {
-            Step::Gptq(_) | Step::Reestimate(_) | Step::Reconstruct(_) => true,
-            Step::Equalize(_)
-            | Step::SplitOutliers(_)
-            | Step::AllocateBits(_)
-            | Step::BiasCorrection
-            | Step::Squant => false,
-        }
-    }
-
-    /// Whether it changes the float model, before anything is quantized.
-    #[must_use]
-    pub fn is_on_floats(&self) -> bool {
-        match self {
-            Step::Equalize(_) | Step::SplitOutliers(_) => true,
-            Step::AllocateBits(_)
-            | Step::BiasCorrection
-            | Step::Reestimate(_)
-            | Step::Squant
-            | Step::Gptq(_)
-            | Step::Reconstruct(_) => false,
+            Step::Gptq(_) | Step::Reestimate { .. } | Step::Reconstruct(_) => true,
+            Step::AllocateBits(_) | Step::BiasCorrection | Step::Squant => false,
         }
     }
 
@@ -176,12 +180,10 @@ impl Step {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Step::Equalize(_) => "equalize",
-            Step::SplitOutliers(_) => "outlier-channel-splitting",
             Step::AllocateBits(_) => "channel-bits",
             Step::BiasCorrection => "bias-correction",
-            Step::Reestimate(Moment::Mean) => "empirical-bias-correction",
-            Step::Reestimate(Moment::Spread) => "batch-norm-reestimation",
+            Step::Reestimate { moment: Moment::Mean } => "empirical-bias-correction",
+            Step::Reestimate { moment: Moment::Spread } => "batch-norm-reestimation",
             Step::Squant => "squant",
             Step::Gptq(_) => "gptq",
             Step::Reconstruct(settings) => settings.name(),

@@ -26,10 +26,8 @@
 //! iterations = 500
 //! ```
 
-use lowbit_ptq::{
-    Ceiling, ChannelBits, Equalization, Gptq, Moment, OutlierSplitting, Reconstruction, Scope,
-    Variable,
-};
+mod steps;
+
 use lowbit_quant::{
     GradientRule, Granularity, Grid, Quantizer, RangeRule, Rounding, ScaleRule, ZeroPoint,
 };
@@ -45,12 +43,12 @@ struct RecipeFile {
     base: Option<Spanned<String>>,
     activations: Option<Spanned<ActivationsFile>>,
     channel_scales: Option<bool>,
-    bias_correction: Option<bool>,
+    bias_correction: Option<Spanned<bool>>,
     calibration: Option<Spanned<CalibrationFile>>,
     weights: Option<Spanned<WeightsFile>>,
     ends: Option<EndsFile>,
     layers: Option<Vec<Spanned<LayerFile>>>,
-    steps: Option<Vec<Spanned<StepFile>>>,
+    steps: Option<Vec<Spanned<toml::Table>>>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +86,7 @@ struct QuantizerFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndsFile {
-    same: Option<bool>,
+    same: Option<Spanned<bool>>,
     weights: Option<Spanned<WeightsFile>>,
     activation_bits: Option<Spanned<u8>>,
 }
@@ -100,32 +98,6 @@ struct LayerFile {
     kind: Option<LayerKind>,
     weights: Option<Spanned<WeightsFile>>,
     activation_bits: Option<Spanned<u8>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StepFile {
-    step: String,
-    ceiling: Option<Ceiling>,
-    absorb: Option<bool>,
-    damping: Option<f64>,
-    share: Option<f32>,
-    bits: Option<u8>,
-    least: Option<u8>,
-    most: Option<u8>,
-    scope: Option<Scope>,
-    variable: Option<Variable>,
-    iterations: Option<usize>,
-    batch: Option<usize>,
-    rate: Option<f32>,
-    scale_rate: Option<f32>,
-    bias_rate: Option<f32>,
-    step_rate: Option<f32>,
-    settled: Option<f32>,
-    features: Option<f32>,
-    pull: Option<f32>,
-    drop: Option<f32>,
-    budget_mib: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -193,27 +165,32 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Recipe, Error> {
     for layer in typed.layers.iter().flatten() {
         recipe.layers.push(one_layer(layer, &recipe, &place)?);
     }
-    match typed.bias_correction {
-        Some(false) => recipe.steps.retain(|step| *step != Step::BiasCorrection),
-        Some(true) if !recipe.steps.contains(&Step::BiasCorrection) => {
-            recipe.steps.insert(0, Step::BiasCorrection);
-        }
-        _ => {}
-    }
     if let Some(calibration) = &typed.calibration {
         let at = calibration.span().start;
         recipe.calibration = source(calibration.get_ref()).map_err(|m| place.wrong(at, m))?;
     }
-    if let Some(steps) = typed.steps {
-        recipe.steps = steps
-            .into_iter()
-            .map(|step| {
-                let at = step.span().start;
-                one_step(step.into_inner()).map_err(|message| place.wrong(at, message))
-            })
-            .collect::<Result<_, Error>>()?;
+    match (typed.steps, typed.bias_correction) {
+        (Some(_), Some(correction)) => {
+            let message = "bias_correction: list bias-correction among the steps instead";
+            return Err(place.wrong(correction.span().start, message));
+        }
+        (Some(steps), None) => steps::set(&mut recipe, steps, &place)?,
+        (None, correction) => {
+            correct_bias(&mut recipe, correction.map(Spanned::into_inner));
+        }
     }
     Ok(recipe)
+}
+
+/// Puts bias correction first among the base's steps, or takes it out.
+fn correct_bias(recipe: &mut Recipe, wanted: Option<bool>) {
+    match wanted {
+        Some(false) => recipe.steps.retain(|step| *step != Step::BiasCorrection),
+        Some(true) if !recipe.steps.contains(&Step::BiasCorrection) => {
+            recipe.steps.insert(0, Step::BiasCorrection);
+        }
+        Some(true) | None => {}
+    }
 }
 
 fn set_activations(recipe: &mut Recipe, typed: &ActivationsFile) -> Result<(), String> {
@@ -323,7 +300,12 @@ fn ends(
     recipe: &Recipe,
     place: &Place<'_>,
 ) -> Result<Option<LayerRecipe>, Error> {
-    if typed.same == Some(true) {
+    if let Some(same) = typed.same.as_ref().filter(|same| *same.get_ref()) {
+        if typed.weights.is_some() || typed.activation_bits.is_some() {
+            return Err(
+                place.wrong(same.span().start, "ends: same = true leaves no room for others")
+            );
+        }
         return Ok(None);
     }
     let mut found = recipe.ends.clone().unwrap_or(LayerRecipe {
@@ -362,82 +344,4 @@ fn one_layer(
         .map(|b| activation_bits(*b.get_ref()).map_err(|m| place.wrong(b.span().start, m)))
         .transpose()?;
     Ok(Override { which, weights, activation_bits })
-}
-
-/// The names that [`direct_step`] knows.
-const DIRECT_STEPS: &str = "equalize, outlier-channel-splitting, bias-correction, empirical-bias-correction, \
-    batch-norm-reestimation, channel-bits, squant, gptq";
-
-/// The steps that are no reconstruction; `None` for other names.
-fn direct_step(typed: &StepFile) -> Result<Option<Step>, String> {
-    let within = |key: &str, bits: u8| match bits {
-        1..=16 => Ok(bits),
-        _ => Err(format!("{key}: found {bits}, expected 1 to 16")),
-    };
-    Ok(Some(match typed.step.as_str() {
-        "bias-correction" => Step::BiasCorrection,
-        "empirical-bias-correction" => Step::Reestimate(Moment::Mean),
-        "batch-norm-reestimation" => Step::Reestimate(Moment::Spread),
-        "squant" => Step::Squant,
-        "gptq" => {
-            let damping = typed.damping.unwrap_or(Gptq::PAPER.damping);
-            if !(damping > 0.0 && damping <= 1.0) {
-                return Err(format!("damping: found {damping}, expected more than 0, at most 1"));
-            }
-            Step::Gptq(Gptq { damping })
-        }
-        "equalize" => {
-            let Equalization { ceiling, absorb } = Equalization::DFQ;
-            Step::Equalize(Equalization {
-                ceiling: typed.ceiling.unwrap_or(ceiling),
-                absorb: typed.absorb.unwrap_or(absorb),
-            })
-        }
-        "outlier-channel-splitting" => {
-            let OutlierSplitting { share, bits } = OutlierSplitting::USUAL;
-            let share = typed.share.unwrap_or(share);
-            if !(0.0..=1.0).contains(&share) {
-                return Err(format!("share: found {share}, expected 0 to 1"));
-            }
-            let bits = within("bits", typed.bits.unwrap_or(bits))?;
-            Step::SplitOutliers(OutlierSplitting { share, bits })
-        }
-        "channel-bits" => {
-            let ChannelBits { least, most } = ChannelBits::USUAL;
-            let least = within("least", typed.least.unwrap_or(least))?;
-            let most = within("most", typed.most.unwrap_or(most))?;
-            Step::AllocateBits(ChannelBits { least, most })
-        }
-        _ => return Ok(None),
-    }))
-}
-
-fn one_step(typed: StepFile) -> Result<Step, String> {
-    if let Some(step) = direct_step(&typed)? {
-        return Ok(step);
-    }
-    let name = typed.step.as_str();
-    let settings = Reconstruction::named(name).ok_or_else(|| {
-        format!(
-            "step: found \"{name}\", expected {DIRECT_STEPS} or one of {}",
-            Reconstruction::NAMES
-        )
-    })?;
-    let settings = Reconstruction {
-        scope: typed.scope.unwrap_or(settings.scope),
-        variable: typed.variable.unwrap_or(settings.variable),
-        iterations: typed.iterations.unwrap_or(settings.iterations),
-        batch: typed.batch.unwrap_or(settings.batch),
-        rate: typed.rate.unwrap_or(settings.rate),
-        scale_rate: typed.scale_rate.unwrap_or(settings.scale_rate),
-        bias_rate: typed.bias_rate.unwrap_or(settings.bias_rate),
-        step_rate: typed.step_rate.unwrap_or(settings.step_rate),
-        settled: typed.settled.unwrap_or(settings.settled),
-        features: typed.features.unwrap_or(settings.features),
-        pull: typed.pull.unwrap_or(settings.pull),
-        drop: typed.drop.unwrap_or(settings.drop),
-        budget_bytes: typed.budget_mib.map_or(settings.budget_bytes, |mib| mib << 20),
-        ..settings
-    };
-    settings.validated().map(Step::Reconstruct)
 }

@@ -2,11 +2,11 @@
 
 use lowbit_ptq::{Equalization, Gptq, Reconstruction};
 use lowbit_quant::{
-    ClusterMethod, ClusterStart, Clustering, Codebook, Entries, GradientRule, Granularity, Grid,
-    Quantizer, RangeRule, Rounding, ScaleRule, Uniform, UniformCodes, ZeroPoint,
+    ClusterMethod, ClusterStart, Clustering, Codebook, Entries, Granularity, Grid, Quantizer,
+    RangeRule, ScaleRule, Uniform, UniformCodes,
 };
 
-use super::{LayerRecipe, Recipe, Source, Step};
+use super::{FloatStep, LayerRecipe, Recipe, Source, Step};
 
 /// A recipe that has a name.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,8 @@ pub const PRESETS: &[RecipePreset] = &[
         name: "int8-per-tensor-dfq",
         line: "one 8-bit weight scale a layer after cross-layer equalization, bias correction",
         recipe: || Recipe {
-            steps: vec![Step::Equalize(Equalization::DFQ), Step::BiasCorrection],
+            float_steps: vec![FloatStep::Equalize(Equalization::DFQ)],
+            steps: vec![Step::BiasCorrection],
             ..per_tensor()
         },
     },
@@ -149,6 +150,7 @@ pub(super) fn int8() -> Recipe {
         ends: None,
         layers: vec![],
         calibration: Source::Images,
+        float_steps: vec![],
         steps: vec![Step::BiasCorrection],
     }
 }
@@ -178,16 +180,18 @@ fn bits(weights: u8, activations: u8) -> Recipe {
 fn learned((weights, activations): (u8, u8), (blocks, network): (usize, usize)) -> Recipe {
     let blocks = Reconstruction { iterations: blocks, ..Reconstruction::brecq() };
     let network = Reconstruction { iterations: network, ..Reconstruction::distillation() };
-    let learn = [blocks, network].map(Step::Reconstruct);
-    let steps = std::iter::once(Step::BiasCorrection).chain(learn).collect();
-    Recipe { steps, ..bits(weights, activations) }
+    Recipe { steps: block_by_block(blocks, network), ..bits(weights, activations) }
+}
+
+/// Bias correction, then blocks, then the network.
+fn block_by_block(blocks: Reconstruction, network: Reconstruction) -> Vec<Step> {
+    vec![Step::BiasCorrection, Step::Reconstruct(blocks), Step::Reconstruct(network)]
 }
 
 /// Four levels without 0, and with so few, longer steps and scales that follow: ResNet-20 reached 90.35 %; levels -2 to 1 with slower
 /// rates and more steps reached 89.61. Which of the two made the difference was not measured.
 fn w2a8() -> Recipe {
-    let codes = UniformCodes::MidRise;
-    let weights = Quantizer { grid: Grid::Uniform(Uniform { bits: 2, codes }), ..uniform(2) };
+    let mid_rise = Grid::Uniform(Uniform { bits: 2, codes: UniformCodes::MidRise });
     let blocks = Reconstruction { iterations: 200, ..Reconstruction::brecq() };
     let network = Reconstruction {
         iterations: 1000,
@@ -196,21 +200,18 @@ fn w2a8() -> Recipe {
         settled: 0.1,
         ..Reconstruction::distillation()
     };
-    let learn = [blocks, network].map(Step::Reconstruct);
-    let steps = std::iter::once(Step::BiasCorrection).chain(learn).collect();
-    Recipe { weights, steps, ..bits(2, 8) }
+    Recipe {
+        weights: Quantizer::per_channel(mid_rise, ScaleRule::Mse),
+        steps: block_by_block(blocks, network),
+        ..bits(2, 8)
+    }
 }
 
 /// Equal steps per channel: the largest weight sets the scale at 8 bits, the least squared error below.
 fn uniform(bits: u8) -> Quantizer {
-    let narrow = bits == 8;
-    let codes = if narrow { UniformCodes::Narrow } else { UniformCodes::Signed };
-    Quantizer {
-        grid: Grid::Uniform(Uniform { bits, codes }),
-        granularity: Granularity::Channel,
-        scale: if narrow { ScaleRule::MaxAbs } else { ScaleRule::Mse },
-        zero_point: ZeroPoint::Symmetric,
-        rounding: Rounding::Nearest,
-        gradient: GradientRule::ClipSte,
-    }
+    let (codes, scale) = match bits {
+        8 => (UniformCodes::Narrow, ScaleRule::MaxAbs),
+        _ => (UniformCodes::Signed, ScaleRule::Mse),
+    };
+    Quantizer::per_channel(Grid::Uniform(Uniform { bits, codes }), scale)
 }

@@ -60,10 +60,55 @@ fn errors_name_line_and_key() {
     check("[[steps]]\nstep = \"equalize\"\nceiling = \"low\"", "unknown variant `low`");
     check("[[steps]]\nstep = \"gptq\"\ndamping = 0.0", "damping: found 0");
     check("[[steps]]\nstep = \"channel-bits\"\nmost = 20", "most: found 20, expected 1 to 16");
+    check(
+        "[[steps]]\nstep = \"brecq\"\n[[steps]]\nstep = \"equalize\"",
+        "line 3: step: equalize changes",
+    );
+    check(
+        "[[steps]]\nstep = \"squant\"\niterations = 5",
+        "line 1: squant: unknown field `iterations`",
+    );
+    check("[[steps]]\nstep = \"adaround\"\ndamping = 0.1", "adaround: unknown field `damping`");
+    check("[[steps]]\niterations = 5", "line 1: steps: expected step = \"NAME\"");
+    check(
+        "[[steps]]\nstep = \"distillation\"\nbudget_mib = 5",
+        "line 1: budget_mib: a network keeps no",
+    );
+    check("bias_correction = true\n[[steps]]\nstep = \"squant\"", "line 1: bias_correction: list");
+    check("[ends]\nsame = true\nweights = \"int8\"", "line 2: ends: same = true leaves no room");
     check("calibration = \"none\"", "line 1: calibration: found \"none\", expected images");
     check("\ncalibration = { slack = 2.0 }", "line 2: calibration slack: found 2, expected 0 to 1");
     check("calibration = { size = 2 }", "line 1: expected \"images\", \"distilled\"");
     check("[[layers]]\nactivation_bits = 4", "line 1: layers: expected name or kind");
+}
+
+/// Every step there is, with the keys that differ from its own defaults.
+const STEPS: &[&str] = &[
+    "step = \"equalize\"\nceiling = \"skip\"",
+    "step = \"outlier-channel-splitting\"\nshare = 0.1",
+    "step = \"bias-correction\"",
+    "step = \"empirical-bias-correction\"",
+    "step = \"batch-norm-reestimation\"",
+    "step = \"channel-bits\"\nmost = 6",
+    "step = \"squant\"",
+    "step = \"gptq\"\ndamping = 0.1",
+    "step = \"adaround\"\npull = 3.0",
+    "step = \"adaquant\"\nrate = 0.02",
+    "step = \"brecq\"\nsettled = 0.5",
+    "step = \"qdrop\"\ndrop = 0.25",
+    "step = \"distillation\"\nfeatures = 1.0",
+];
+
+#[test]
+fn steps_go_through_json_unchanged() {
+    let text: String = STEPS.iter().map(|step| format!("[[steps]]\n{step}\n")).collect();
+    let recipe = Recipe::from_toml(&text, "r.toml").unwrap();
+    let names = recipe.float_steps.iter().map(FloatStep::name);
+    let names: Vec<&str> = names.chain(recipe.steps.iter().map(Step::name)).collect();
+    let typed: Vec<&str> = STEPS.iter().filter_map(|step| step.split('"').nth(1)).collect();
+    assert_eq!(names, typed);
+    let json = serde_json::to_string(&recipe).unwrap();
+    assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "{json}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use lowbit_ptq::{
 };
 
 use super::{StepReport, Watch};
-use crate::{Error, Model, Recipe, Step};
+use crate::{Error, FloatStep, Model, Recipe, Step};
 
 /// A float graph after the recipe's steps on floats.
 #[derive(Clone, Debug)]
@@ -24,31 +24,18 @@ impl Prepared {
     pub(super) fn new(model: &Model, recipe: &Recipe) -> Result<Prepared, Error> {
         let mut graph = model.graph.clone();
         let mut reports = vec![];
-        let float = recipe.steps.iter().filter(|step| step.is_on_floats());
         let mut statistics: Option<BatchNormStatistics> = None;
-        for step in float {
+        for step in &recipe.float_steps {
             let known = match statistics.take() {
                 Some(known) => known,
                 None => model.batch_norm_statistics()?,
             };
-            match step {
-                Step::Equalize(settings) => {
-                    let (equalized, known) = equalize(&graph, &known, *settings);
-                    graph = equalized;
-                    statistics = Some(known);
-                }
-                Step::SplitOutliers(settings) => {
-                    let (split, known) = split_outliers(&graph, &known, *settings);
-                    graph = split;
-                    statistics = Some(known);
-                }
-                Step::AllocateBits(_)
-                | Step::BiasCorrection
-                | Step::Reestimate(_)
-                | Step::Squant
-                | Step::Gptq(_)
-                | Step::Reconstruct(_) => {}
-            }
+            let (changed, known) = match step {
+                FloatStep::Equalize(settings) => equalize(&graph, &known, *settings),
+                FloatStep::SplitOutliers(settings) => split_outliers(&graph, &known, *settings),
+            };
+            graph = changed;
+            statistics = Some(known);
             reports.push(StepReport { step: step.name().to_owned(), units: vec![] });
         }
         Ok(Prepared { graph, reports, statistics })
@@ -79,7 +66,7 @@ impl Given<'_> {
         steps: &[Step],
     ) -> Result<(QuantizedGraph, Vec<StepReport>), Error> {
         let mut reports = vec![];
-        for step in steps.iter().filter(|step| !step.is_on_floats()) {
+        for step in steps {
             let (changed, units) = self.step(&quantized, step)?;
             quantized = changed;
             reports.push(StepReport { step: step.name().to_owned(), units });
@@ -103,13 +90,12 @@ impl Given<'_> {
             });
         }
         match step {
-            Step::Equalize(_) | Step::SplitOutliers(_) => Ok((quantized.clone(), vec![])),
             Step::AllocateBits(settings) => {
                 Ok(allocate_bits(quantized, self.assignment, *settings)?)
             }
             Step::BiasCorrection => Ok((bias_correction(graph, quantized, calibration), vec![])),
             Step::Squant => Ok(squant(graph, quantized)?),
-            Step::Reestimate(moment) => {
+            Step::Reestimate { moment } => {
                 watch.begin(step.name(), quantized.weights.len() * images.len());
                 Ok(reestimate(graph, quantized, images, *moment, &progress)?)
             }
