@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::arch::Arch;
+use crate::nhwc::Codes;
 
 /// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub enum Isa {
 /// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
 pub(crate) trait Task {
     type Output;
-    fn run<A: Arch>(self, arch: A) -> Self::Output;
+    fn run<A: Codes>(self, arch: A) -> Self::Output;
 }
 
 impl Isa {

@@ -14,6 +14,7 @@ mod geometry;
 mod gradient;
 mod isa;
 pub mod naive;
+pub mod nhwc;
 mod qconv;
 mod stage;
 mod sweep;

@@ -1,0 +1,35 @@
+//! Convolutions of 8-bit codes in NHWC whose result is written as codes at once: what a compiled plan runs.
+//!
+//! An image lies in memory with a border of whole pixels that hold the zero point, so a kernel needs neither an
+//! indirection table nor a test for the edge: each word of the inner dimension is at one fixed offset from the pixel.
+//! Weights are packed in panels of as many outputs as the register tile has lanes; requantization, clamps, a table of the
+//! activation function and the residual add are done on the sums while they are in registers.
+//!
+//! ```text
+//! for each panel of outputs, for each tile of pixels:
+//!     sums = bias - zero_point * sum(w)
+//!     for each word of the inner dimension: sums += dot(word of each pixel, words of the panel)
+//!     write finish(sums)
+//! ```
+//!
+//! Every tier gives the same bytes as [`naive`]. Nothing here knows graphs or how parameters were chosen.
+
+mod arena;
+mod codes;
+mod conv;
+mod finish;
+mod layout;
+pub mod naive;
+mod panels;
+mod pool;
+mod spec;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use arena::Arena;
+pub(crate) use codes::Codes;
+pub use conv::Conv;
+pub use layout::ImageLayout;
+pub use pool::Pool;
+pub use spec::{ConvSpec, Finish, Requantize, ResidualAdd, WeightForm};

@@ -1,0 +1,154 @@
+//! The vector operations on codes that [`Arch`] does not have, and their plain form.
+
+use crate::arch::{Arch, Portable};
+
+/// The codes that may be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clamp {
+    /// Added to each rounded value first, saturating.
+    pub(crate) zero_point: u8,
+    pub(crate) low: u8,
+    pub(crate) high: u8,
+}
+
+impl Clamp {
+    /// For values that are codes already.
+    pub(crate) const NONE: Self = Self { zero_point: 0, low: 0, high: u8::MAX };
+}
+
+/// Vectors of sums of products of codes, and how codes come and go.
+pub(crate) trait Codes: Arch {
+    /// Four codes of one pixel, in every lane, ready for [`Codes::dot`].
+    type X: Copy;
+    /// Four weights in each lane, ready for [`Codes::dot`].
+    type W: Copy;
+    /// Pixels of the register tile of two vectors.
+    const PIXELS: usize;
+
+    /// # Safety
+    /// Four bytes are readable at `from`.
+    unsafe fn activations(self, from: *const u8) -> Self::X;
+    fn weights(self, words: Self::V) -> Self::W;
+    /// `acc` plus the four products, as `i32`, wrapping.
+    fn dot(self, acc: Self::V, x: Self::X, w: Self::W) -> Self::V;
+    /// `a * b + c` as `f32`, rounded once.
+    fn fused_f32(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `i32` to the nearest `f32`.
+    fn to_f32(self, vector: Self::V) -> Self::V;
+    /// `f32` to the nearest `i32`, half to even; what is below `i32` gives `i32::MIN`. None is above, and none is NaN.
+    fn round(self, vector: Self::V) -> Self::V;
+    fn max_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The first `len <= LANES` codes as `i32`, zeros in the other lanes.
+    /// # Safety
+    /// `len` bytes are readable at `from`.
+    unsafe fn load_codes(self, from: *const u8, len: usize) -> Self::V;
+    /// `clamp(value + zero_point)` of the first `len` lanes of all vectors, one after another.
+    /// # Safety
+    /// `len` bytes are writable at `to`.
+    unsafe fn store_codes<const N: usize>(
+        self,
+        to: *mut u8,
+        values: [Self::V; N],
+        clamp: Clamp,
+        len: usize,
+    );
+
+    /// The entry of each lane's code; lanes are in `0..256`.
+    #[inline(always)]
+    fn lookup(self, codes: Self::V, table: &[u8; 256]) -> Self::V {
+        let mut lanes = [0u32; 16];
+        const { assert!(Self::LANES <= 16, "a vector has at most 16 words") };
+        // SAFETY: `lanes` holds at least `LANES` words.
+        unsafe { self.store(lanes.as_mut_ptr(), codes) };
+        for lane in &mut lanes[..Self::LANES] {
+            *lane = table[(*lane & 255) as usize].into();
+        }
+        // SAFETY: as above.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+}
+
+#[inline(always)]
+fn map(a: [u32; 4], b: [u32; 4], op: impl Fn(i32, i32) -> i32) -> [u32; 4] {
+    std::array::from_fn(|i| op(a[i] as i32, b[i] as i32) as u32)
+}
+
+impl Codes for Portable {
+    type X = [i32; 4];
+    type W = [u32; 4];
+    const PIXELS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn activations(self, from: *const u8) -> Self::X {
+        // SAFETY: the caller promises four readable bytes.
+        unsafe { from.cast::<[u8; 4]>().read() }.map(i32::from)
+    }
+
+    #[inline(always)]
+    fn weights(self, words: Self::V) -> Self::W {
+        words
+    }
+
+    #[inline(always)]
+    fn dot(self, acc: Self::V, x: Self::X, w: Self::W) -> Self::V {
+        std::array::from_fn(|lane| {
+            let w = w[lane].to_le_bytes().map(|byte| i32::from(byte as i8));
+            let sum = x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
+            acc[lane].wrapping_add(sum as u32)
+        })
+    }
+
+    #[inline(always)]
+    fn fused_f32(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|i| {
+            f32::from_bits(a[i]).mul_add(f32::from_bits(b[i]), f32::from_bits(c[i])).to_bits()
+        })
+    }
+
+    #[inline(always)]
+    fn to_f32(self, vector: Self::V) -> Self::V {
+        vector.map(|word| (word as i32 as f32).to_bits())
+    }
+
+    #[inline(always)]
+    fn round(self, vector: Self::V) -> Self::V {
+        vector.map(|word| f32::from_bits(word).round_ties_even() as i32 as u32)
+    }
+
+    #[inline(always)]
+    fn max_i32(self, a: Self::V, b: Self::V) -> Self::V {
+        map(a, b, i32::max)
+    }
+
+    #[inline(always)]
+    fn min_i32(self, a: Self::V, b: Self::V) -> Self::V {
+        map(a, b, i32::min)
+    }
+
+    #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, len: usize) -> Self::V {
+        let mut codes = [0; 4];
+        for (lane, code) in codes.iter_mut().enumerate().take(len) {
+            // SAFETY: the caller promises `len` readable bytes.
+            *code = unsafe { from.add(lane).read() }.into();
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes<const N: usize>(
+        self,
+        to: *mut u8,
+        values: [Self::V; N],
+        clamp: Clamp,
+        len: usize,
+    ) {
+        let (low, high) = (i32::from(clamp.low), i32::from(clamp.high));
+        for (at, &value) in values.as_flattened().iter().enumerate().take(len) {
+            let code = (value as i32).saturating_add(clamp.zero_point.into()).clamp(low, high);
+            // SAFETY: the caller promises `len` writable bytes.
+            unsafe { to.add(at).write(code as u8) }
+        }
+    }
+}

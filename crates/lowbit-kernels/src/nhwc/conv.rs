@@ -1,0 +1,188 @@
+//! Dense and grouped convolution of codes.
+
+use std::ops::Range;
+
+use super::codes::Codes;
+use super::finish::{At, Write};
+use super::panels::Panels;
+use super::pool::Pool;
+use super::spec::{ConvSpec, Finish, WeightForm};
+use super::tile::{Int8, Layer};
+use crate::arch::Arch;
+use crate::isa::{Isa, Task, TileShape};
+
+/// Pixels below which threads share the outputs rather than the pixels.
+const FEW_PIXELS: usize = 32;
+
+/// A convolution whose weights are packed for one tier.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    isa: Isa,
+    spec: ConvSpec,
+    panels: Panels,
+    bias: Vec<i32>,
+    factors: Vec<f32>,
+    write: Write,
+}
+
+impl Conv {
+    /// Packs `weights`, `[o, i / groups, kh, kw]`, and folds `x_zero_point` into the biases.
+    /// # Panics
+    /// When the sizes do not fit one another or the images, a list has not one entry for each output, a multiplier is not
+    /// finite, or an output has more than 65793 taps, so that its sum might leave `i32`.
+    #[must_use]
+    pub fn new(
+        isa: Isa,
+        spec: ConvSpec,
+        (weights, form): (&[i8], WeightForm),
+        x_zero_point: u8,
+        finish: Finish,
+    ) -> Self {
+        spec.check();
+        assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
+        let taps = spec.weight_len() / spec.output.channels;
+        assert!(taps <= i32::MAX as usize / (255 * 128), "the sum of the taps fits in i32");
+        let _ = form;
+        let panels = Panels::new(&spec, weights, tile_of(isa));
+        let (write, mut bias, factors) = Write::split(finish);
+        assert!(
+            bias.len() == spec.output.channels && factors.len() == spec.output.channels,
+            "a bias and a factor for each output"
+        );
+        for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
+            let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
+            *bias = bias.wrapping_sub(sum.wrapping_mul(x_zero_point.into()));
+        }
+        if let Some(add) = write.add() {
+            let (a, b) = (&add.other, &spec.output);
+            assert!(
+                [a.height, a.width, a.channels] == [b.height, b.width, b.channels],
+                "the other image has the extent of the result"
+            );
+            assert!(add.low <= add.high, "the least code is not above the greatest");
+        }
+        let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));
+        Self { isa, spec, panels, bias, factors, write }
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn spec(&self) -> &ConvSpec {
+        &self.spec
+    }
+
+    /// Bytes that the packed weights take.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        size_of_val(&self.panels.words[..])
+    }
+
+    /// The form in which the weights are kept and the tier that runs.
+    #[must_use]
+    pub fn kernel_name(&self) -> &'static str {
+        match self.isa {
+            Isa::Portable => "int8 portable",
+            Isa::Avx2(_) => "int8 avx2",
+            Isa::Avx512(_) => "int8 avx512",
+        }
+    }
+
+    /// Writes the codes of the result to `out`, but not its border. `other` is the image that is added.
+    /// # Panics
+    /// When an image is shorter than its layout says, `other` is missing, or the result is floats.
+    pub fn run(&self, x: &[u8], other: Option<&[u8]>, out: &mut [u8], pool: &Pool) {
+        assert!(!matches!(self.write, Write::Float), "the result is codes");
+        assert!(out.len() >= self.spec.output.len(), "the result has the length of its layout");
+        let other = self.write.add().map_or(std::ptr::null(), |add| {
+            let other = other.expect("the image that is added");
+            assert!(other.len() >= add.other.len(), "an image has the length of its layout");
+            other.as_ptr()
+        });
+        let images = At { codes: out.as_mut_ptr(), floats: std::ptr::null_mut(), other };
+        self.run_images(x, images, pool);
+    }
+
+    /// Writes the floats of the result to `out`, `[y][x][channel]` without border.
+    /// # Panics
+    /// When an image is shorter than its layout says, or the result is codes.
+    pub fn run_float(&self, x: &[u8], out: &mut [f32], pool: &Pool) {
+        assert!(matches!(self.write, Write::Float), "the result is floats");
+        let output = &self.spec.output;
+        assert!(
+            out.len() >= output.height * output.width * output.channels,
+            "the result has a float for each output"
+        );
+        let images =
+            At { codes: std::ptr::null_mut(), floats: out.as_mut_ptr(), other: std::ptr::null() };
+        self.run_images(x, images, pool);
+    }
+
+    fn run_images(&self, x: &[u8], images: At, pool: &Pool) {
+        assert!(x.len() >= self.spec.input.len(), "an image has the length of its layout");
+        let layer = Layer {
+            spec: &self.spec,
+            offsets: &self.panels.offsets,
+            words: &self.panels.words,
+            bias: &self.bias,
+            factors: &self.factors,
+            write: &self.write,
+            x: x.as_ptr(),
+            images,
+        };
+        let pixels = self.spec.output.height * self.spec.output.width;
+        let panels = self.panels.list.len();
+        let threads = pool.threads();
+        if pixels < FEW_PIXELS * threads {
+            let parts = threads.min(panels);
+            pool.run(parts, &|part| {
+                self.run_part(layer, share(panels, part, parts), 0..pixels);
+            });
+        } else {
+            pool.run(threads, &|part| {
+                self.run_part(layer, 0..panels, share(pixels, part, threads));
+            });
+        }
+    }
+
+    fn run_part(&self, layer: Layer<'_>, panels: Range<usize>, pixels: Range<usize>) {
+        self.isa.dispatch(Part { conv: self, layer, panels, pixels });
+    }
+}
+
+/// The `part`th of `parts` stretches of `0..count`.
+fn share(count: usize, part: usize, parts: usize) -> Range<usize> {
+    count * part / parts..count * (part + 1) / parts
+}
+
+struct Part<'a> {
+    conv: &'a Conv,
+    layer: Layer<'a>,
+    panels: Range<usize>,
+    pixels: Range<usize>,
+}
+
+impl Task for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        for panel in &self.conv.panels.list[self.panels] {
+            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
+            unsafe { self.layer.run(arch, Int8, panel, self.pixels.clone()) };
+        }
+    }
+}
+
+/// The lanes of a tier, two vectors across.
+fn tile_of(isa: Isa) -> TileShape {
+    struct Shape;
+    impl Task for Shape {
+        type Output = TileShape;
+
+        #[inline(always)]
+        fn run<A: Arch>(self, _: A) -> TileShape {
+            TileShape { rows: A::ROWS, lanes: A::LANES, vectors: 2 }
+        }
+    }
+    isa.dispatch(Shape)
+}

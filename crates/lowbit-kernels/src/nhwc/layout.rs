@@ -1,0 +1,64 @@
+//! Where the pixels of an image lie.
+
+/// One image of bytes in NHWC with a border of whole pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLayout {
+    /// Rows, without the border.
+    pub height: usize,
+    /// Pixels in a row, without the border.
+    pub width: usize,
+    /// Codes of a pixel that mean something.
+    pub channels: usize,
+    /// Bytes from one pixel to the next: a multiple of 4. What follows the channels may hold anything.
+    pub pixel: usize,
+    /// Pixels of border: top, left, bottom, right.
+    pub border: [usize; 4],
+}
+
+impl ImageLayout {
+    /// A layout whose pixels take `channels` bytes, rounded up to a multiple of 4.
+    #[must_use]
+    pub fn new(height: usize, width: usize, channels: usize, border: [usize; 4]) -> Self {
+        Self { height, width, channels, pixel: channels.next_multiple_of(4), border }
+    }
+
+    /// Bytes of a row with its border.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        (self.width + self.border[1] + self.border[3]) * self.pixel
+    }
+
+    /// Bytes of the image with its border.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.height + self.border[0] + self.border[2]) * self.row()
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the pixel at row `y` and column `x` begins, in bytes; the border does not count.
+    #[must_use]
+    pub fn at(&self, y: usize, x: usize) -> usize {
+        (self.border[0] + y) * self.row() + (self.border[1] + x) * self.pixel
+    }
+
+    /// Writes `code` to every byte of the border.
+    /// # Panics
+    /// When `image` is shorter than [`ImageLayout::len`].
+    pub fn fill_border(&self, image: &mut [u8], code: u8) {
+        let [top, left, bottom, right] = self.border;
+        let (row, pixel) = (self.row(), self.pixel);
+        let image = &mut image[..self.len()];
+        image[..top * row].fill(code);
+        for y in 0..self.height {
+            let line = &mut image[(top + y) * row..][..row];
+            line[..left * pixel].fill(code);
+            line[row - right * pixel..].fill(code);
+        }
+        image[(top + self.height) * row..][..bottom * row].fill(code);
+    }
+}

@@ -1,0 +1,228 @@
+//! The register tile: a few pixels against one panel of outputs, over the whole inner dimension.
+
+use std::ops::Range;
+
+use super::codes::Codes;
+use super::finish::{At, Write, finish};
+use super::panels::Panel;
+use super::spec::ConvSpec;
+
+/// How the words of a panel become four weights a lane.
+pub(crate) trait Form<A: Codes>: Copy {
+    /// Words of the inner dimension in a packed vector: a power of two.
+    const WORDS: usize;
+    /// The weights of word `index < WORDS`.
+    fn unpack(self, arch: A, packed: A::V, index: usize) -> A::W;
+}
+
+/// A byte a weight.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8;
+
+impl<A: Codes> Form<A> for Int8 {
+    const WORDS: usize = 1;
+
+    #[inline(always)]
+    fn unpack(self, arch: A, packed: A::V, _: usize) -> A::W {
+        arch.weights(packed)
+    }
+}
+
+/// A layer and the images of one run. The pointers are those of slices of the lengths that `spec` says.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub(crate) spec: &'a ConvSpec,
+    pub(crate) offsets: &'a [u32],
+    pub(crate) words: &'a [u32],
+    pub(crate) bias: &'a [i32],
+    pub(crate) factors: &'a [f32],
+    pub(crate) write: &'a Write,
+    pub(crate) x: *const u8,
+    pub(crate) images: At,
+}
+
+// SAFETY: threads read `x` and the other image, and write disjoint pixels or channels of the result.
+unsafe impl Sync for Layer<'_> {}
+
+/// Pixels of one run of a tile: where each reads its first tap, and where its results go.
+struct Place<const R: usize> {
+    x: [*const u8; R],
+    at: [At; R],
+}
+
+impl Layer<'_> {
+    /// Where `R` pixels from `first` on lie, counted along the rows; the results are those from channel `output` on.
+    /// # Safety
+    /// The pixels are pixels of the result.
+    #[inline(always)]
+    unsafe fn place<const R: usize>(&self, first: usize, output: usize) -> Place<R> {
+        let (spec, width) = (self.spec, self.spec.output.width);
+        let (mut y, mut x) = (first / width, first % width);
+        let other = self.write.add().map_or(spec.output, |add| add.other);
+        let mut place = Place { x: [self.x; R], at: [self.images; R] };
+        for r in 0..R {
+            // SAFETY: `ConvSpec::check` has shown that the first tap of each pixel lies inside the input.
+            place.x[r] = unsafe { self.x.add(spec.tap([y, x], [0, 0])) };
+            // SAFETY: the pixel lies inside the images, whose lengths were checked; what is null is not followed.
+            place.at[r] = At {
+                codes: self.images.codes.wrapping_add(spec.output.at(y, x) + output),
+                floats: self
+                    .images
+                    .floats
+                    .wrapping_add((first + r) * spec.output.channels + output),
+                other: self.images.other.wrapping_add(other.at(y, x) + output),
+            };
+            x += 1;
+            if x == width {
+                (y, x) = (y + 1, 0);
+            }
+        }
+        place
+    }
+
+    /// Computes `panel` of all `pixels`.
+    /// # Safety
+    /// The pixels are pixels of the result, and the panel is the layer's; no other thread writes the same.
+    #[inline(always)]
+    pub(crate) unsafe fn run<A: Codes, F: Form<A>>(
+        &self,
+        arch: A,
+        form: F,
+        panel: &Panel,
+        pixels: Range<usize>,
+    ) {
+        let wide = panel.columns > A::LANES;
+        let sevens = !self.spec.output.width.is_multiple_of(8)
+            && self.spec.output.width.is_multiple_of(7)
+            && A::PIXELS == 8;
+        let least = if sevens { 7 } else { A::PIXELS };
+        let one_by_one = pixels.len() < least;
+        // SAFETY: as this function's.
+        unsafe {
+            match (wide, one_by_one) {
+                (true, true) => self.tiles::<A, F, 1, 2, 8>(arch, form, panel, pixels),
+                (false, true) => self.tiles::<A, F, 1, 1, 8>(arch, form, panel, pixels),
+                (true, false) if sevens => self.tiles::<A, F, 7, 2, 1>(arch, form, panel, pixels),
+                (false, false) if sevens => self.tiles::<A, F, 7, 1, 2>(arch, form, panel, pixels),
+                (true, false) if A::PIXELS == 8 => {
+                    self.tiles::<A, F, 8, 2, 1>(arch, form, panel, pixels);
+                }
+                (false, false) if A::PIXELS == 8 => {
+                    self.tiles::<A, F, 8, 1, 2>(arch, form, panel, pixels);
+                }
+                (true, false) => self.tiles::<A, F, 4, 2, 1>(arch, form, panel, pixels),
+                (false, false) => self.tiles::<A, F, 4, 1, 1>(arch, form, panel, pixels),
+            }
+        }
+    }
+
+    /// Tiles of `R` pixels; the last one overlaps the one before it, and writes the same again.
+    /// # Safety
+    /// As [`Layer::run`]; there are at least `R` pixels.
+    #[inline(always)]
+    unsafe fn tiles<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: usize>(
+        &self,
+        arch: A,
+        form: F,
+        panel: &Panel,
+        pixels: Range<usize>,
+    ) {
+        let offsets = &self.offsets[panel.offsets.clone()];
+        let words = offsets.len().div_ceil(F::WORDS) * N * A::LANES;
+        let weights = &self.words[panel.words..][..words];
+        let bias = &self.bias[panel.column..][..N * A::LANES];
+        let factors = &self.factors[panel.column..][..N * A::LANES];
+        for first in pixels.clone().step_by(R) {
+            let first = first.min(pixels.end - R);
+            // SAFETY: as this function's.
+            let place = unsafe { self.place::<R>(first, panel.output) };
+            // SAFETY: every word of every tap lies inside the input; weights and biases were sliced to their lengths.
+            let sums = unsafe {
+                sums::<A, F, R, N, S>(
+                    arch,
+                    form,
+                    place.x,
+                    offsets,
+                    (weights.as_ptr(), bias.as_ptr()),
+                )
+            };
+            for (sums, at) in sums.into_iter().zip(place.at) {
+                // SAFETY: the pixel and the panel's outputs lie inside the images; the factors were sliced.
+                unsafe { finish(arch, self.write, sums, factors.as_ptr(), (at, panel.outputs)) };
+            }
+        }
+    }
+}
+
+/// The sums of `R` pixels and `N` vectors of outputs. `S` sets of sums take turns, so that enough are independent.
+/// # Safety
+/// Four bytes are readable at each pixel and offset, `N` vectors of weights for each `F::WORDS` offsets, and of biases.
+#[inline(always)]
+unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: usize>(
+    arch: A,
+    form: F,
+    x: [*const u8; R],
+    offsets: &[u32],
+    (weights, bias): (*const u32, *const i32),
+) -> [[A::V; N]; R] {
+    let block = const { if S > F::WORDS { S } else { F::WORDS } };
+    let mut sums = [[[arch.splat(0); N]; R]; S];
+    for n in 0..N {
+        // SAFETY: the caller promises `N` vectors of biases.
+        let bias = unsafe { arch.load(bias.add(n * A::LANES).cast()) };
+        for row in &mut sums[0] {
+            row[n] = bias;
+        }
+    }
+    let mut weights = weights;
+    let mut blocks = offsets.chunks_exact(block);
+    for offsets in &mut blocks {
+        for j in 0..block {
+            // SAFETY: the caller promises what one word of the inner dimension reads.
+            unsafe {
+                step::<A, F, R, N>(arch, form, x, (offsets[j], weights, j), &mut sums[j % S]);
+            }
+        }
+        // SAFETY: the weights of this block are followed by those of the rest.
+        weights = unsafe { weights.add(block / F::WORDS * N * A::LANES) };
+    }
+    let rest = blocks.remainder();
+    for j in 0..block {
+        if j < rest.len() {
+            // SAFETY: as above.
+            unsafe { step::<A, F, R, N>(arch, form, x, (rest[j], weights, j), &mut sums[j % S]) };
+        }
+    }
+    let mut total = sums[0];
+    for set in &sums[1..] {
+        for (total, sum) in total.iter_mut().zip(set) {
+            *total = std::array::from_fn(|n| arch.add_i32(total[n], sum[n]));
+        }
+    }
+    total
+}
+
+/// Adds one word of the inner dimension, the `j`th of the block that begins at `weights`.
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn step<A: Codes, F: Form<A>, const R: usize, const N: usize>(
+    arch: A,
+    form: F,
+    x: [*const u8; R],
+    (offset, weights, j): (u32, *const u32, usize),
+    sums: &mut [[A::V; N]; R],
+) {
+    let w: [A::W; N] = std::array::from_fn(|n| {
+        // SAFETY: the caller promises `N` vectors for each `F::WORDS` words.
+        let packed = unsafe { arch.load(weights.add((j / F::WORDS * N + n) * A::LANES)) };
+        form.unpack(arch, packed, j % F::WORDS)
+    });
+    for r in 0..R {
+        // SAFETY: the caller promises four bytes at each pixel and offset.
+        let x = unsafe { arch.activations(x[r].add(offset as usize)) };
+        for n in 0..N {
+            sums[r][n] = arch.dot(sums[r][n], x, w[n]);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The operations of [`Codes`] for AVX2 and AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::codes::{Clamp, Codes};
+use crate::arch::Arch;
+use crate::isa::{Avx2, Avx512};
+
+/// Arithmetic of a tier whose token is at hand.
+macro_rules! proven {
+    ($operation:expr) => {
+        // SAFETY: register arithmetic only; `self` is a token, made after the CPU reported these instructions.
+        unsafe { $operation }
+    };
+}
+
+/// Codes or weights as pairs of `i16`: bytes 0 and 2, bytes 1 and 3 of each word.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs {
+    even: __m256i,
+    odd: __m256i,
+}
+
+impl Codes for Avx2 {
+    type X = Pairs;
+    type W = Pairs;
+    const PIXELS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn activations(self, from: *const u8) -> Pairs {
+        // SAFETY: the caller promises four readable bytes; the read needs no alignment.
+        let word = unsafe { from.cast::<i32>().read_unaligned() };
+        proven!({
+            let (bytes, low) = (_mm256_set1_epi32(word), _mm256_set1_epi16(255));
+            Pairs { even: _mm256_and_si256(bytes, low), odd: _mm256_srli_epi16::<8>(bytes) }
+        })
+    }
+
+    #[inline(always)]
+    fn weights(self, words: __m256i) -> Pairs {
+        proven!(Pairs {
+            even: _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)),
+            odd: _mm256_srai_epi16::<8>(words),
+        })
+    }
+
+    #[inline(always)]
+    fn dot(self, acc: __m256i, x: Pairs, w: Pairs) -> __m256i {
+        proven!({
+            let even = _mm256_madd_epi16(x.even, w.even);
+            _mm256_add_epi32(_mm256_add_epi32(acc, even), _mm256_madd_epi16(x.odd, w.odd))
+        })
+    }
+
+    #[inline(always)]
+    fn fused_f32(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+        self.fma_f32(c, a, b)
+    }
+
+    #[inline(always)]
+    fn to_f32(self, vector: __m256i) -> __m256i {
+        proven!(_mm256_castps_si256(_mm256_cvtepi32_ps(vector)))
+    }
+
+    #[inline(always)]
+    fn round(self, vector: __m256i) -> __m256i {
+        proven!(_mm256_cvtps_epi32(_mm256_castsi256_ps(vector)))
+    }
+
+    #[inline(always)]
+    fn max_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_max_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn min_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_min_epi32(a, b))
+    }
+
+    #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, len: usize) -> __m256i {
+        if len == 8 {
+            // SAFETY: the caller promises eight readable bytes; the load needs no alignment.
+            return proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())));
+        }
+        let mut codes = [0u8; 8];
+        // SAFETY: the caller promises `len` readable bytes, and `codes` has eight.
+        unsafe { std::ptr::copy_nonoverlapping(from, codes.as_mut_ptr(), len) };
+        // SAFETY: eight readable bytes.
+        proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes<const N: usize>(
+        self,
+        to: *mut u8,
+        values: [__m256i; N],
+        clamp: Clamp,
+        len: usize,
+    ) {
+        for (n, value) in values.into_iter().enumerate() {
+            let codes: __m128i = proven!({
+                let words = _mm_packs_epi32(
+                    _mm256_castsi256_si128(value),
+                    _mm256_extracti128_si256::<1>(value),
+                );
+                let moved = _mm_adds_epi16(words, _mm_set1_epi16(clamp.zero_point.into()));
+                let bytes = _mm_packus_epi16(moved, moved);
+                let raised = _mm_max_epu8(bytes, _mm_set1_epi8(clamp.low as i8));
+                _mm_min_epu8(raised, _mm_set1_epi8(clamp.high as i8))
+            });
+            let first = n * 8;
+            if first + 8 <= len {
+                // SAFETY: the caller promises `len` writable bytes; the store needs no alignment.
+                proven!(_mm_storel_epi64(to.add(first).cast(), codes));
+            } else if first < len {
+                let mut bytes = [0u8; 16];
+                // SAFETY: sixteen writable bytes.
+                proven!(_mm_storeu_si128(bytes.as_mut_ptr().cast(), codes));
+                // SAFETY: the caller promises `len` writable bytes, and `len - first` is below eight.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(first), len - first);
+                }
+            }
+        }
+    }
+}
+
+impl Codes for Avx512 {
+    type X = __m512i;
+    type W = __m512i;
+    const PIXELS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn activations(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller promises four readable bytes; the read needs no alignment.
+        let word = unsafe { from.cast::<i32>().read_unaligned() };
+        proven!(_mm512_set1_epi32(word))
+    }
+
+    #[inline(always)]
+    fn weights(self, words: __m512i) -> __m512i {
+        words
+    }
+
+    #[inline(always)]
+    fn dot(self, acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
+        proven!(_mm512_dpbusd_epi32(acc, x, w))
+    }
+
+    #[inline(always)]
+    fn fused_f32(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        self.fma_f32(c, a, b)
+    }
+
+    #[inline(always)]
+    fn to_f32(self, vector: __m512i) -> __m512i {
+        proven!(_mm512_castps_si512(_mm512_cvtepi32_ps(vector)))
+    }
+
+    #[inline(always)]
+    fn round(self, vector: __m512i) -> __m512i {
+        proven!(_mm512_cvtps_epi32(_mm512_castsi512_ps(vector)))
+    }
+
+    #[inline(always)]
+    fn max_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_max_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn min_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_min_epi32(a, b))
+    }
+
+    #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, len: usize) -> __m512i {
+        // SAFETY: the mask holds `len` bytes, which the caller promises readable; others are not touched.
+        proven!(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_bytes(len) as u16, from.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes<const N: usize>(
+        self,
+        to: *mut u8,
+        values: [__m512i; N],
+        clamp: Clamp,
+        len: usize,
+    ) {
+        for pair in 0..N.div_ceil(2) {
+            let (a, first) = (values[2 * pair], 32 * pair);
+            let b = if 2 * pair + 1 < N { values[2 * pair + 1] } else { a };
+            if first >= len {
+                return;
+            }
+            let codes: __m256i = proven!({
+                // Four words of `a`, four of `b`, four of `a`, ...: the permutation brings them in order.
+                let words = _mm512_packs_epi32(a, b);
+                let moved = _mm512_adds_epi16(words, _mm512_set1_epi16(clamp.zero_point.into()));
+                let bytes = _mm512_packus_epi16(moved, moved);
+                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+                let bytes = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
+                let raised = _mm256_max_epu8(bytes, _mm256_set1_epi8(clamp.low as i8));
+                _mm256_min_epu8(raised, _mm256_set1_epi8(clamp.high as i8))
+            });
+            if len - first >= 32 && 2 * pair + 1 < N {
+                // SAFETY: the caller promises `len` writable bytes; the store needs no alignment.
+                proven!(_mm256_storeu_si256(to.add(first).cast(), codes));
+            } else {
+                // SAFETY: the mask holds what is left of `len`, which the caller promises writable.
+                proven!(_mm256_mask_storeu_epi8(
+                    to.add(first).cast(),
+                    first_bytes(len - first),
+                    codes
+                ));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn first_bytes(len: usize) -> __mmask32 {
+    if len >= 32 { u32::MAX } else { (1 << len) - 1 }
+}

@@ -1,0 +1,189 @@
+//! Convolutions of codes of every tier against their definition, on random shapes.
+
+use lowbit_kernels::Isa;
+use lowbit_kernels::nhwc::{
+    Arena, Conv, ConvSpec, Finish, ImageLayout, Pool, Requantize, ResidualAdd, WeightForm, naive,
+};
+use proptest::prelude::*;
+
+/// Numbers in `0..=255` from a fixed linear recurrence; every fourth or so is an extreme.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            match state >> 61 {
+                0 => 255,
+                1 => 128,
+                2 => 0,
+                3 => 127,
+                _ => (state >> 33) as u8,
+            }
+        })
+        .collect()
+}
+
+/// What is drawn for one axis: kernel, stride, dilation, pad, border beyond the pads, extent of the result.
+type Axis = (usize, usize, usize, usize, [usize; 2], usize);
+
+fn axis(most: usize) -> impl Strategy<Value = Axis> {
+    (1..=4usize, 1..=3usize, 1..=2usize, 0..=2usize, [0..=1usize, 0..=1usize], 1..=most)
+}
+
+/// Groups, input and output channels.
+fn channels() -> impl Strategy<Value = (usize, usize, usize)> {
+    prop_oneof![
+        4 => (1..=130usize, 1..=130usize).prop_map(|(inputs, outputs)| (1, inputs, outputs)),
+        1 => (2..=5usize, 1..=9usize, 1..=40usize).prop_map(|(g, i, o)| (g, g * i, g * o)),
+    ]
+}
+
+fn spec(
+    channels: impl Strategy<Value = (usize, usize, usize)>,
+    most: usize,
+) -> impl Strategy<Value = ConvSpec> {
+    let rest = ([0..=1usize, 0..=1usize], prop::array::uniform4(0..=2usize));
+    (channels, axis(most), axis(most), rest).prop_map(
+        |((groups, inputs, outputs), a, b, (extra, out_border))| {
+            let extent = |(k, s, d, pad, _, o): Axis| {
+                ((o - 1) * s + (k - 1) * d + 1).saturating_sub(pad).max(1)
+            };
+            let past = |axis: Axis, extent: usize| {
+                let (k, s, d, pad, _, o) = axis;
+                ((o - 1) * s + (k - 1) * d + 1).saturating_sub(pad + extent)
+            };
+            let (height, width) =
+                (extent(a).saturating_sub(a.4[0]).max(1), extent(b).saturating_sub(b.4[0]).max(1));
+            let border =
+                [a.3 + extra[0], b.3, past(a, height) + a.4[1], past(b, width) + b.4[1] * extra[1]];
+            let mut input = ImageLayout::new(height, width, inputs, border);
+            input.pixel += 4 * (extra[0] * extra[1]);
+            ConvSpec {
+                input,
+                output: ImageLayout::new(a.5, b.5, outputs, out_border),
+                kernel: [a.0, b.0],
+                strides: [a.1, b.1],
+                dilations: [a.2, b.2],
+                pads: [a.3, b.3],
+                groups,
+            }
+        },
+    )
+}
+
+/// How a case finishes.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    zero_point: u8,
+    bounds: [u8; 2],
+    table: bool,
+    /// Whether there is another image, and whether the own code is the first operand.
+    add: Option<bool>,
+    float: bool,
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    (any::<u8>(), any::<[u8; 2]>(), any::<[bool; 2]>(), any::<Option<bool>>(), 0..4u8).prop_map(
+        |(zero_point, mut bounds, [table, clips], add, float)| {
+            bounds.sort_unstable();
+            let bounds = if clips { bounds } else { [0, 255] };
+            Ending { zero_point, bounds, table, add, float: float == 0 }
+        },
+    )
+}
+
+fn finish(spec: &ConvSpec, ending: Ending, seed: u64) -> Finish {
+    let outputs = spec.output.channels;
+    let taps = spec.weight_len() / outputs;
+    let bias: Vec<i32> =
+        noise(outputs, seed ^ 1).iter().map(|&byte| (i32::from(byte) - 128) * 50).collect();
+    let factors: Vec<f32> = noise(outputs, seed ^ 2)
+        .iter()
+        .map(|&byte| (f32::from(byte) + 1.0) / (3000.0 * (taps as f32).sqrt()))
+        .collect();
+    if ending.float {
+        return Finish::Float { bias, scales: factors };
+    }
+    let [low, high] = ending.bounds;
+    let mut other = ImageLayout { border: [1, 0, 0, 2], ..spec.output };
+    other.pixel += 8;
+    Finish::Codes {
+        requantize: Requantize {
+            bias,
+            multipliers: factors,
+            zero_point: ending.zero_point,
+            low,
+            high,
+        },
+        table: ending.table.then(|| {
+            let table: [u8; 256] = noise(256, seed ^ 3).try_into().expect("256 entries");
+            Box::new(table)
+        }),
+        add: ending.add.map(|own_first| ResidualAdd {
+            own_ratio: 0.7131,
+            other_ratio: 1.337,
+            fixed: -33.25,
+            own_first,
+            low,
+            high,
+            other,
+        }),
+    }
+}
+
+/// Runs `spec` on every tier, on one and three threads, and compares with the definition.
+fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: WeightForm) {
+    let x = noise(spec.input.len(), seed);
+    let weights: Vec<i8> =
+        noise(spec.weight_len(), seed ^ 7).into_iter().map(|byte| byte as i8).collect();
+    let finish = finish(spec, ending, seed);
+    let other = noise(ImageLayout { border: [1, 0, 0, 2], ..spec.output }.len() * 5, seed ^ 9);
+    let zero_point = seed as u8;
+    let sums = naive::sums(spec, &x, zero_point, &weights);
+    for isa in Isa::available() {
+        let conv = Conv::new(isa, spec.clone(), (&weights, form), zero_point, finish.clone());
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            if ending.float {
+                let expected = naive::floats(spec, &sums, &finish);
+                let mut out = vec![f32::NAN; expected.len()];
+                conv.run_float(&x, &mut out, &pool);
+                assert_eq!(out, expected, "{} on {threads} threads", conv.kernel_name());
+            } else {
+                let mut expected = vec![77; spec.output.len()];
+                naive::codes(spec, &sums, &finish, Some(&other), &mut expected);
+                let mut out = vec![77; spec.output.len()];
+                conv.run(&x, Some(&other), &mut out, &pool);
+                let same = out == expected;
+                assert!(same, "{} on {threads} threads", conv.kernel_name());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
+
+    #[test]
+    fn dense_convolutions_equal_their_definition(
+        spec in spec(channels(), 12), ending in ending(), seed in any::<u64>(),
+    ) {
+        check(&spec, ending, seed, WeightForm::Int8);
+    }
+}
+
+#[test]
+fn arenas_hold_images() {
+    let layout = ImageLayout::new(3, 5, 6, [1, 2, 1, 0]);
+    let mut arena = Arena::new(layout.len());
+    layout.fill_border(&mut arena, 9);
+    for y in 0..3 {
+        for x in 0..5 {
+            assert!(arena[layout.at(y, x)..][..layout.pixel].iter().all(|&code| code == 0));
+        }
+    }
+    let inside = 3 * 5 * layout.pixel;
+    assert_eq!(arena.iter().filter(|&&code| code == 9).count(), layout.len() - inside);
+}
