@@ -17,20 +17,22 @@ mod capture;
 mod loss;
 mod settings;
 mod trainee;
+mod training;
 mod units;
 
 use lowbit_graph::{Graph, Input, Session, ValueId, Workspace};
-use lowbit_tensor::{DType, Rng, Tensor};
+use lowbit_tensor::{DType, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Progress, PtqError, QuantizedGraph, Samples};
 pub(crate) use adam::Adam;
-use capture::{Pairs, as_quantized, capture};
+use capture::{Pairs, capture};
 use loss::Loss;
 pub use settings::{Algorithm, Reconstruction, Variable};
 pub(crate) use trainee::StepSize;
 use trainee::Trainee;
+use training::{Source, Training};
 pub use units::Scope;
 use units::{Unit, scores, units};
 
@@ -95,18 +97,10 @@ fn unit_by_outputs(
     let per_batch = settings.batch.min(pairs.images) * pairs.targets.per_image();
     let weight = (count as f64 / (start.max(f64::MIN_POSITIVE) * per_batch as f64)) as f32;
     let source = (Source::Captured(pairs), vec![Loss::Squared { weight }]);
-    let mut training = Training::new(quantized, &bare, trainee, source, settings)?;
-    for iteration in 0..settings.iterations {
-        training.iterate(rng, iteration)?;
-        progress(1);
-    }
-    let mut learned = quantized.clone();
-    training.trainee.write(&mut learned)?;
+    let training = Training::new(quantized, &bare, trainee, source, settings)?;
+    let learned = training.run(rng, progress)?;
     let end = unit_error(&learned, &unit, pairs)?;
-    // An algorithm may not leave a unit worse than it found it.
-    let kept = if end <= start { learned } else { quantized.clone() };
-    let error = [start, end.min(start)];
-    Ok((kept, UnitReport { name: unit.name, error, images: pairs.images }))
+    Ok(not_worse(quantized, learned, ([start, end], unit.name, pairs.images)))
 }
 
 /// Keeps the scores of the whole network, and what its blocks make.
@@ -132,19 +126,21 @@ fn network(
     let trainee = Trainee::new(quantized, &unit, &bare, settings);
     let teacher = Box::new(Session::new(&float.between(float.inputs.clone(), watched.clone()))?);
     let source = Source::Images { samples, teacher, watched };
-    let mut training = Training::new(quantized, &bare, trainee, (source, losses), settings)?;
-    for iteration in 0..settings.iterations {
-        training.iterate(rng, iteration)?;
-        progress(1);
-    }
-    let mut learned = quantized.clone();
-    training.trainee.write(&mut learned)?;
+    let training = Training::new(quantized, &bare, trainee, (source, losses), settings)?;
+    let learned = training.run(rng, progress)?;
     let start = divergence(quantized, (float, scores), samples)?;
     let end = divergence(&learned, (float, scores), samples)?;
-    // An algorithm may not leave a network worse than it found it.
-    let kept = if end <= start { learned } else { quantized.clone() };
-    let error = [start, end.min(start)];
-    Ok((kept, UnitReport { name: unit.name, error, images: samples.len() }))
+    Ok(not_worse(quantized, learned, ([start, end], unit.name, samples.len())))
+}
+
+/// What was learned, unless its error is the larger one: an algorithm may not leave a unit worse than it found it.
+fn not_worse(
+    before: &QuantizedGraph,
+    learned: QuantizedGraph,
+    ([start, end], name, images): ([f64; 2], String, usize),
+) -> (QuantizedGraph, UnitReport) {
+    let kept = if end <= start { learned } else { before.clone() };
+    (kept, UnitReport { name, error: [start, end.min(start)], images })
 }
 
 /// Mean divergence of the scores from the float network's, over images as they are.
@@ -169,10 +165,14 @@ fn divergence(
     Ok(each.iter().sum::<f64>() / images.max(1) as f64)
 }
 
-/// How many shards a batch is cut into: one an image where the model takes one image at a time, for shapes may then be written into it.
+/// How many shards a batch is cut into: one an image where the model takes one image at a time.
 fn shards(quantized: &QuantizedGraph, batch: usize) -> usize {
-    let batch_of_one = quantized.graph.inputs[0].dims.first().is_some_and(Option::is_some);
-    if batch_of_one { batch } else { SHARDS }
+    if takes_one_image(quantized) { batch } else { SHARDS }
+}
+
+/// Whether the model's batch is written into its file, and so perhaps into the shapes inside it.
+fn takes_one_image(quantized: &QuantizedGraph) -> bool {
+    quantized.graph.inputs[0].dims.first().is_some_and(Option::is_some)
 }
 
 /// Number of iterations [`reconstruct`] will report.
@@ -193,7 +193,7 @@ fn unit_error(quantized: &QuantizedGraph, unit: &Unit, pairs: &Pairs) -> Result<
     let session = Session::new(&part(quantized, unit, &pairs.inputs.shape))?;
     let images = pairs.images.min(ERROR_IMAGES);
     let batches: Vec<Vec<usize>> =
-        (0..images).collect::<Vec<_>>().chunks(8).map(<[usize]>::to_vec).collect();
+        (0..images).collect::<Vec<_>>().chunks(ERROR_BATCH).map(<[usize]>::to_vec).collect();
     let sums: Vec<f64> = batches
         .par_iter()
         .map(|batch| {
@@ -214,162 +214,8 @@ fn unit_error(quantized: &QuantizedGraph, unit: &Unit, pairs: &Pairs) -> Result<
 
 /// Images on which a unit's error is measured.
 const ERROR_IMAGES: usize = 256;
-
-/// Where batches come from.
-enum Source<'a> {
-    /// What was captured at the unit's ends.
-    Captured(&'a Pairs),
-    /// Images, changed at random, and what the float network makes of them.
-    Images { samples: &'a dyn Samples, teacher: Box<Session>, watched: Vec<ValueId> },
-}
-
-/// A part of a batch: what the unit reads, and what it should make.
-struct Shard {
-    input: Tensor,
-    targets: Vec<Tensor>,
-}
-
-struct Training<'a> {
-    quantized: &'a QuantizedGraph,
-    source: Source<'a>,
-    settings: &'a Reconstruction,
-    session: Session,
-    trainee: Trainee,
-    outputs: Vec<(ValueId, Loss)>,
-    learned: Vec<ValueId>,
-    /// One for each shard.
-    works: Vec<Workspace>,
-}
-
-impl<'a> Training<'a> {
-    fn new(
-        quantized: &'a QuantizedGraph,
-        bare: &Graph,
-        trainee: Trainee,
-        (source, losses): (Source<'a>, Vec<Loss>),
-        settings: &'a Reconstruction,
-    ) -> Result<Self, PtqError> {
-        let learned = trainee.inputs(quantized);
-        let inputs = bare.inputs.iter().cloned().chain(learned.iter().cloned()).collect();
-        let session = Session::new(&bare.between(inputs, bare.outputs.clone()))?;
-        Ok(Training {
-            quantized,
-            source,
-            settings,
-            trainee,
-            outputs: bare.outputs.iter().copied().zip(losses).collect(),
-            session,
-            learned: learned.iter().map(|input| input.value).collect(),
-            works: (0..shards(quantized, settings.batch)).map(|_| Workspace::serial()).collect(),
-        })
-    }
-
-    /// One step on one batch; returns the loss.
-    fn iterate(&mut self, rng: &mut Rng, iteration: usize) -> Result<f64, PtqError> {
-        let available = self.source.images();
-        let picked = rng.sample(available, self.settings.batch.min(available));
-        let seed = rng.next_u64();
-        let progress = iteration as f32 / self.settings.iterations as f32;
-        let feeds = self.trainee.feeds(self.quantized)?;
-        let shards: Vec<&[usize]> =
-            picked.chunks(picked.len().div_ceil(self.works.len())).collect();
-        let (session, source, outputs) = (&self.session, &self.source, &self.outputs);
-        let (quantized, learned, drop) = (self.quantized, &self.learned, self.settings.drop);
-        let parts: Vec<(f64, Vec<Tensor>)> = self
-            .works
-            .par_iter_mut()
-            .zip(shards.into_par_iter().enumerate())
-            .map(|(work, (i, shard))| {
-                let mut rng = Rng::new(seed ^ i as u64);
-                let shard = source.shard(quantized, (shard, drop), (&mut rng, work))?;
-                let all: Vec<&Tensor> = std::iter::once(&shard.input).chain(&feeds).collect();
-                let tape = session.record(&all, work)?;
-                let (mut total, mut seeds) = (0.0, vec![]);
-                for (&(output, loss), target) in outputs.iter().zip(&shard.targets) {
-                    let made = tape.value(output).expect("the tape holds the unit's outputs");
-                    let (value, seed) = loss.gradient(made, target);
-                    total += value;
-                    seeds.push((output, seed));
-                }
-                let gradients = session.backward(&tape, &seeds, learned, work)?;
-                tape.recycle(work);
-                Ok((total, gradients))
-            })
-            .collect::<Result<_, PtqError>>()?;
-        let total = parts.iter().map(|(value, _)| value).sum();
-        let gradients = sum(parts.into_iter().map(|(_, gradients)| gradients).collect());
-        self.trainee.step(self.quantized, &gradients, (self.settings, progress));
-        Ok(total)
-    }
-}
-
-impl Source<'_> {
-    fn images(&self) -> usize {
-        match self {
-            Source::Captured(pairs) => pairs.images,
-            Source::Images { samples, .. } => samples.len(),
-        }
-    }
-
-    fn shard(
-        &self,
-        quantized: &QuantizedGraph,
-        (indices, drop): (&[usize], f32),
-        (rng, work): (&mut Rng, &mut Workspace),
-    ) -> Result<Shard, PtqError> {
-        match self {
-            Source::Captured(pairs) => {
-                let targets = vec![pairs.targets.batch(indices)];
-                Ok(Shard { input: mixed(pairs, indices, drop, rng), targets })
-            }
-            Source::Images { samples, teacher, watched } => {
-                let mut values = vec![];
-                let mut shape = vec![];
-                for &index in indices {
-                    let image = samples.get(index);
-                    let image = image.map_err(|source| PtqError::Sample { index, source })?;
-                    shape = image.shape().to_vec();
-                    values.extend(augment::augmented(&image, rng));
-                }
-                if let Some(first) = shape.first_mut() {
-                    *first = indices.len();
-                }
-                let input = Tensor::new(shape, values);
-                let mut targets = teacher.run(std::slice::from_ref(&input), work)?;
-                for (&value, target) in watched.iter().zip(&mut targets) {
-                    let shape = target.shape().to_vec();
-                    if let Ok(values) = target.as_mut_slice::<f32>() {
-                        as_quantized(quantized, value, (&shape, values));
-                    }
-                }
-                Ok(Shard { input, targets })
-            }
-        }
-    }
-}
-
-/// The shards' gradients, added in order.
-fn sum(parts: Vec<Vec<Tensor>>) -> Vec<Vec<f32>> {
-    let mut parts = parts.into_iter();
-    let first = parts.next().unwrap_or_default();
-    let mut total: Vec<Vec<f32>> = first.iter().map(|tensor| tensor.f32s().to_vec()).collect();
-    for part in parts {
-        for (sum, tensor) in total.iter_mut().zip(&part) {
-            sum.iter_mut().zip(tensor.f32s()).for_each(|(a, b)| *a += b);
-        }
-    }
-    total
-}
-
-/// A batch of inputs in which a share of the elements is the float network's.
-fn mixed(pairs: &Pairs, shard: &[usize], drop: f32, rng: &mut Rng) -> Tensor {
-    let quantized = pairs.inputs.batch(shard);
-    let Some(float) = &pairs.float_inputs else { return quantized };
-    let float = float.batch(shard);
-    let pick = |(q, f): (&f32, &f32)| if rng.uniform() < drop { *f } else { *q };
-    let values = quantized.f32s().iter().zip(float.f32s()).map(pick).collect();
-    Tensor::new(quantized.shape().clone(), values)
-}
+/// Images that run together then, where the model takes more than one.
+const ERROR_BATCH: usize = 8;
 
 #[cfg(test)]
 mod tests;

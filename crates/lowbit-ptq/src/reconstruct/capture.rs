@@ -77,11 +77,8 @@ pub(crate) fn capture(
     let first = run(0, &mut Workspace::parallel())?;
     let bytes: usize = first.iter().map(|t| 4 * t.len()).sum();
     let images = samples.len().min((budget_bytes / bytes.max(1)).max(1));
-    let parts = run_all(images, samples.len(), &run)?;
-    let mut held = (0..first.len()).map(|i| Captured {
-        shape: first[i].shape().to_vec(),
-        values: parts.iter().flat_map(|made| made[i].f32s()).copied().collect(),
-    });
+    let mut parts = run_all(images, samples.len(), &run)?;
+    let mut held = first.iter().enumerate().map(|(i, one)| gathered(one, (i, &mut parts)));
     let inputs = held.next().unwrap_or_default();
     let mut targets = held.next().unwrap_or_default();
     let mut float_inputs = held.next();
@@ -90,6 +87,16 @@ pub(crate) fn capture(
         as_quantized(quantized, unit.input, (&values.shape, &mut values.values));
     }
     Ok(Pairs { inputs, float_inputs, targets, images })
+}
+
+/// Result `i` of all images in one piece; each goes as it is copied, so that little is held twice.
+fn gathered(one: &Tensor, (i, parts): (usize, &mut [Vec<Tensor>])) -> Captured {
+    let mut values = Vec::with_capacity(one.len() * parts.len());
+    for made in parts {
+        let tensor = std::mem::replace(&mut made[i], Tensor::scalar(0f32));
+        values.extend_from_slice(tensor.f32s());
+    }
+    Captured { shape: one.shape().to_vec(), values }
 }
 
 /// Runs one image.
