@@ -192,8 +192,9 @@ fn part(quantized: &QuantizedGraph, unit: &Unit, shape: &[usize]) -> Graph {
 fn unit_error(quantized: &QuantizedGraph, unit: &Unit, pairs: &Pairs) -> Result<f64, PtqError> {
     let session = Session::new(&part(quantized, unit, &pairs.inputs.shape))?;
     let images = pairs.images.min(ERROR_IMAGES);
+    let batch = if takes_one_image(quantized) { 1 } else { ERROR_BATCH };
     let batches: Vec<Vec<usize>> =
-        (0..images).collect::<Vec<_>>().chunks(ERROR_BATCH).map(<[usize]>::to_vec).collect();
+        (0..images).collect::<Vec<_>>().chunks(batch).map(<[usize]>::to_vec).collect();
     let sums: Vec<f64> = batches
         .par_iter()
         .map(|batch| {

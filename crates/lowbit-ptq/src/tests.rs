@@ -222,9 +222,27 @@ fn logits_of_a_last_fully_connected_layer_stay_float() {
 /// Two convolutions and a fully connected layer of columns.
 pub(crate) fn mixed() -> Graph {
     let (mut net, x) = Net::new();
-    let a = net.conv(x, 3, Activation::Relu);
-    let b = net.conv(a, 3, Activation::Relu);
+    let b = two_convolutions(&mut net, x);
     let flat = net.node(Op::Flatten(lowbit_graph::Flatten { axis: 1 }), &[b]);
+    with_columns(net, flat)
+}
+
+/// As [`mixed`], with a batch of one image written into a Reshape.
+pub(crate) fn one_image() -> Graph {
+    let (mut net, x) = Net::new();
+    let b = two_convolutions(&mut net, x);
+    let shape = net.graph.add_constant("shape", Tensor::vector(vec![1i64, 144]));
+    let flat = net.node(Op::Reshape(lowbit_graph::Reshape { allow_zero: false }), &[b, shape]);
+    with_columns(net, flat)
+}
+
+fn two_convolutions(net: &mut Net, x: ValueId) -> ValueId {
+    let a = net.conv(x, 3, Activation::Relu);
+    net.conv(a, 3, Activation::Relu)
+}
+
+/// Ends in a fully connected layer that reads 144 numbers.
+fn with_columns(mut net: Net, flat: ValueId) -> Graph {
     let weight = net.graph.add_constant("fc", Tensor::new(vec![144, 12], noise(7, 144 * 12)));
     let gemm = Gemm {
         alpha: 1.0,

@@ -2,7 +2,7 @@ use lowbit_graph::Graph;
 use lowbit_quant::RangeRule;
 
 use super::*;
-use crate::tests::{Noise, residual, rounding, squeeze_excite};
+use crate::tests::{Noise, one_image, residual, rounding, squeeze_excite};
 use crate::{Plan, calibrate, quantize};
 
 /// 3-bit weights and activations of `bits`, rounded to nearest.
@@ -69,6 +69,13 @@ fn a_small_budget_uses_fewer_images_and_still_runs() {
     let settings = Reconstruction { budget_bytes: 3000, ..quick(Reconstruction::adaquant()) };
     let (_, reports) = reconstruct(&graph, &start, &Noise(16), &settings, &|_| {}).unwrap();
     assert!(reports.iter().all(|report| (1..16).contains(&report.images)), "{reports:?}");
+}
+
+#[test]
+fn a_batch_written_into_a_reshape_is_kept() {
+    for name in Reconstruction::NAMES.split(", ") {
+        check(name, &one_image(), &nearest(&one_image(), 8, false));
+    }
 }
 
 #[test]
