@@ -120,7 +120,7 @@ impl Reconstruction {
         }
     }
 
-    /// Refuses settings outside their range.
+    /// Refuses settings outside their range, and those that the scope or the variable would ignore.
     ///
     /// # Errors
     /// Says which, what was found and what was expected.
@@ -136,18 +136,43 @@ impl Reconstruction {
             ("scale_rate", self.scale_rate),
             ("bias_rate", self.bias_rate),
             ("step_rate", self.step_rate),
+            ("features", self.features),
             ("pull", self.pull),
         ];
         if let Some((name, found)) = rates.iter().find(|(_, found)| !(0.0..=1000.0).contains(found))
         {
             return Err(format!("{name}: found {found}, expected 0 to 1000"));
         }
-        if !(0.0..=1.0).contains(&self.drop) {
-            return Err(format!("drop: found {}, expected 0 to 1", self.drop));
+        let shares = [("settled", self.settled), ("drop", self.drop)];
+        if let Some((name, found)) = shares.iter().find(|(_, found)| !(0.0..=1.0).contains(found)) {
+            return Err(format!("{name}: found {found}, expected 0 to 1"));
         }
         if !(1 << 20..=1 << 40).contains(&self.budget_bytes) {
             let mib = self.budget_bytes >> 20;
             return Err(format!("budget_mib: found {mib}, expected 1 to 1048576"));
+        }
+        self.used()
+    }
+
+    /// Refuses settings that would be ignored.
+    fn used(self) -> Result<Reconstruction, String> {
+        let ignored: &[(&str, f32)] = match self.variable {
+            Variable::Rounding => &[("scale_rate", self.scale_rate), ("settled", self.settled)],
+            Variable::Weights => &[("pull", self.pull)],
+        };
+        if let Some((name, found)) = ignored.iter().find(|(_, found)| *found != 0.0) {
+            let other = match self.variable {
+                Variable::Rounding => "weights",
+                Variable::Weights => "rounding",
+            };
+            return Err(format!("{name}: found {found}, expected 0 unless variable = \"{other}\""));
+        }
+        let (name, found, scopes) = match self.scope {
+            Scope::Network => ("drop", self.drop, "layer or block"),
+            Scope::Layer | Scope::Block => ("features", self.features, "network"),
+        };
+        if found != 0.0 {
+            return Err(format!("{name}: found {found}, expected 0 unless scope is {scopes}"));
         }
         Ok(self)
     }

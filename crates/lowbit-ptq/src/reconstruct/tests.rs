@@ -45,6 +45,23 @@ fn every_algorithm_lowers_the_error_of_its_units() {
 }
 
 #[test]
+fn settings_that_would_be_ignored_are_refused() {
+    let refused = |settings: Reconstruction, expected: &str| {
+        let error = settings.validated().unwrap_err();
+        assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+    };
+    let named = |name: &str| Reconstruction::named(name).unwrap().validated().unwrap();
+    Reconstruction::NAMES.split(", ").for_each(|name| assert_eq!(named(name).name(), name));
+    let (rounding, weights) = (named("adaround"), named("brecq"));
+    refused(Reconstruction { scale_rate: 0.1, ..rounding }, "scale_rate: found 0.1, expected 0");
+    refused(Reconstruction { settled: 0.5, ..rounding }, "settled: found 0.5, expected 0 unless");
+    refused(Reconstruction { settled: 1.5, ..weights }, "settled: found 1.5, expected 0 to 1");
+    refused(Reconstruction { pull: 3.0, ..weights }, "pull: found 3, expected 0 unless variable");
+    refused(Reconstruction { features: 1.0, ..weights }, "features: found 1, expected 0 unless");
+    refused(Reconstruction { drop: 0.5, ..named("distillation") }, "drop: found 0.5, expected 0");
+}
+
+#[test]
 fn the_result_is_the_same_at_any_thread_count() {
     let graph = residual();
     let start = nearest(&graph, 4, false);
