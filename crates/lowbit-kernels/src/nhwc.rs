@@ -17,6 +17,7 @@
 mod arena;
 mod codes;
 mod conv;
+mod depthwise;
 mod finish;
 mod layout;
 pub mod naive;
@@ -30,6 +31,7 @@ mod x86;
 pub use arena::Arena;
 pub(crate) use codes::Codes;
 pub use conv::Conv;
+pub use depthwise::Depthwise;
 pub use layout::ImageLayout;
 pub use pool::Pool;
 pub use spec::{ConvSpec, Finish, Requantize, ResidualAdd, WeightForm};

@@ -2,7 +2,8 @@
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Finish, ImageLayout, Pool, Requantize, ResidualAdd, WeightForm, naive,
+    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, ResidualAdd,
+    WeightForm, naive,
 };
 use proptest::prelude::*;
 
@@ -29,7 +30,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 type Axis = (usize, usize, usize, usize, [usize; 2], usize);
 
 fn axis(most: usize) -> impl Strategy<Value = Axis> {
-    (1..=4usize, 1..=3usize, 1..=2usize, 0..=2usize, [0..=1usize, 0..=1usize], 1..=most)
+    (1..=6usize, 1..=3usize, 1..=2usize, 0..=2usize, [0..=1usize, 0..=1usize], 1..=most)
 }
 
 /// Groups, input and output channels.
@@ -71,6 +72,15 @@ fn spec(
             }
         },
     )
+}
+
+/// One output a channel, kernels of up to 6, and sometimes several outputs a channel.
+fn depthwise() -> impl Strategy<Value = ConvSpec> {
+    let channels = prop_oneof![
+        6 => (1..=130usize).prop_map(|channels| (channels, channels, channels)),
+        1 => (1..=9usize, 2..=3usize).prop_map(|(channels, times)| (channels, channels, channels * times)),
+    ];
+    spec(channels, 12)
 }
 
 /// How a case finishes.
@@ -133,8 +143,37 @@ fn finish(spec: &ConvSpec, ending: Ending, seed: u64) -> Finish {
     }
 }
 
-/// Runs `spec` on every tier, on one and three threads, and compares with the definition.
-fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: WeightForm) {
+/// A layer, packed.
+enum Layer {
+    Conv(Conv),
+    Depthwise(Depthwise),
+}
+
+impl Layer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Conv(layer) => layer.kernel_name(),
+            Self::Depthwise(layer) => layer.kernel_name(),
+        }
+    }
+
+    fn codes(&self, x: &[u8], other: &[u8], out: &mut [u8], pool: &Pool) {
+        match self {
+            Self::Conv(layer) => layer.run(x, Some(other), out, pool),
+            Self::Depthwise(layer) => layer.run(x, Some(other), out, pool),
+        }
+    }
+
+    fn floats(&self, x: &[u8], out: &mut [f32], pool: &Pool) {
+        match self {
+            Self::Conv(layer) => layer.run_float(x, out, pool),
+            Self::Depthwise(layer) => layer.run_float(x, out, pool),
+        }
+    }
+}
+
+/// Runs `spec` on every tier, on one and three threads, and compares with the definition. Without a form it is depthwise.
+fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
     let x = noise(spec.input.len(), seed);
     let weights: Vec<i8> =
         noise(spec.weight_len(), seed ^ 7).into_iter().map(|byte| byte as i8).collect();
@@ -143,21 +182,37 @@ fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: WeightForm) {
     let zero_point = seed as u8;
     let sums = naive::sums(spec, &x, zero_point, &weights);
     for isa in Isa::available() {
-        let conv = Conv::new(isa, spec.clone(), (&weights, form), zero_point, finish.clone());
+        let (spec, finish) = (spec.clone(), finish.clone());
+        let layer = match form {
+            Some(form) => Layer::Conv(Conv::new(
+                isa,
+                spec.clone(),
+                (&weights, form),
+                zero_point,
+                finish.clone(),
+            )),
+            None => Layer::Depthwise(Depthwise::new(
+                isa,
+                spec.clone(),
+                &weights,
+                zero_point,
+                finish.clone(),
+            )),
+        };
         for threads in [1, 3] {
             let pool = Pool::new(threads);
             if ending.float {
-                let expected = naive::floats(spec, &sums, &finish);
+                let expected = naive::floats(&spec, &sums, &finish);
                 let mut out = vec![f32::NAN; expected.len()];
-                conv.run_float(&x, &mut out, &pool);
-                assert_eq!(out, expected, "{} on {threads} threads", conv.kernel_name());
+                layer.floats(&x, &mut out, &pool);
+                assert_eq!(out, expected, "{} on {threads} threads", layer.name());
             } else {
                 let mut expected = vec![77; spec.output.len()];
-                naive::codes(spec, &sums, &finish, Some(&other), &mut expected);
+                naive::codes(&spec, &sums, &finish, Some(&other), &mut expected);
                 let mut out = vec![77; spec.output.len()];
-                conv.run(&x, Some(&other), &mut out, &pool);
+                layer.codes(&x, &other, &mut out, &pool);
                 let same = out == expected;
-                assert!(same, "{} on {threads} threads", conv.kernel_name());
+                assert!(same, "{} on {threads} threads", layer.name());
             }
         }
     }
@@ -170,7 +225,14 @@ proptest! {
     fn dense_convolutions_equal_their_definition(
         spec in spec(channels(), 12), ending in ending(), seed in any::<u64>(),
     ) {
-        check(&spec, ending, seed, WeightForm::Int8);
+        check(&spec, ending, seed, Some(WeightForm::Int8));
+    }
+
+    #[test]
+    fn depthwise_convolutions_equal_their_definition(
+        spec in depthwise(), ending in ending(), seed in any::<u64>(),
+    ) {
+        check(&spec, ending, seed, None);
     }
 }
 

@@ -54,6 +54,21 @@ pub(crate) trait Codes: Arch {
         len: usize,
     );
 
+    /// The four codes that each lane holds, ready for [`Codes::dot`].
+    fn spread(self, words: Self::V) -> Self::X;
+    /// `len <= 4 * LANES` bytes, zeros after them.
+    /// # Safety
+    /// `len` bytes are readable at `from`.
+    unsafe fn load_bytes(self, from: *const u8, len: usize) -> Self::V;
+    /// The first `len <= 4 * LANES` bytes.
+    /// # Safety
+    /// `len` bytes are writable at `to`.
+    unsafe fn store_bytes(self, to: *mut u8, bytes: Self::V, len: usize);
+    /// Vectors whose lanes hold one byte of each row: lane `i` of vector `j` has those of byte [`interleaved`]`(j, i)`.
+    fn interleave(self, rows: [Self::V; 4]) -> [Self::V; 4];
+    /// `clamp(value + zero_point)` as bytes, in the order that [`Codes::interleave`] undoes.
+    fn join(self, values: [Self::V; 4], clamp: Clamp) -> Self::V;
+
     /// The entry of each lane's code; lanes are in `0..256`.
     #[inline(always)]
     fn lookup(self, codes: Self::V, table: &[u8; 256]) -> Self::V {
@@ -69,20 +84,29 @@ pub(crate) trait Codes: Arch {
     }
 }
 
+/// The byte of a row that [`Codes::interleave`] puts in a lane of a vector.
+pub(crate) fn interleaved(vector: usize, lane: usize) -> usize {
+    lane / 4 * 16 + vector * 4 + lane % 4
+}
+
 #[inline(always)]
 fn map(a: [u32; 4], b: [u32; 4], op: impl Fn(i32, i32) -> i32) -> [u32; 4] {
     std::array::from_fn(|i| op(a[i] as i32, b[i] as i32) as u32)
 }
 
+/// Four codes in each lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread([u32; 4]);
+
 impl Codes for Portable {
-    type X = [i32; 4];
+    type X = Spread;
     type W = [u32; 4];
     const PIXELS: usize = 4;
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Self::X {
         // SAFETY: the caller promises four readable bytes.
-        unsafe { from.cast::<[u8; 4]>().read() }.map(i32::from)
+        Spread([u32::from_le_bytes(unsafe { from.cast::<[u8; 4]>().read() }); 4])
     }
 
     #[inline(always)]
@@ -94,6 +118,7 @@ impl Codes for Portable {
     fn dot(self, acc: Self::V, x: Self::X, w: Self::W) -> Self::V {
         std::array::from_fn(|lane| {
             let w = w[lane].to_le_bytes().map(|byte| i32::from(byte as i8));
+            let x = x.0[lane].to_le_bytes().map(i32::from);
             let sum = x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
             acc[lane].wrapping_add(sum as u32)
         })
@@ -150,5 +175,46 @@ impl Codes for Portable {
             // SAFETY: the caller promises `len` writable bytes.
             unsafe { to.add(at).write(code as u8) }
         }
+    }
+
+    #[inline(always)]
+    fn spread(self, words: Self::V) -> Self::X {
+        Spread(words)
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, len: usize) -> Self::V {
+        let mut bytes = [[0u8; 4]; 4];
+        for (at, byte) in bytes.as_flattened_mut().iter_mut().enumerate().take(len) {
+            // SAFETY: the caller promises `len` readable bytes.
+            *byte = unsafe { from.add(at).read() };
+        }
+        bytes.map(u32::from_le_bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, bytes: Self::V, len: usize) {
+        for (at, &byte) in bytes.map(u32::to_le_bytes).as_flattened().iter().enumerate().take(len) {
+            // SAFETY: the caller promises `len` writable bytes.
+            unsafe { to.add(at).write(byte) }
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: [Self::V; 4]) -> [Self::V; 4] {
+        let rows = rows.map(|row| row.map(u32::to_le_bytes));
+        std::array::from_fn(|j| {
+            std::array::from_fn(|i| u32::from_le_bytes(rows.map(|row| row[j][i])))
+        })
+    }
+
+    #[inline(always)]
+    fn join(self, values: [Self::V; 4], clamp: Clamp) -> Self::V {
+        let (low, high) = (i32::from(clamp.low), i32::from(clamp.high));
+        values.map(|vector| {
+            u32::from_le_bytes(vector.map(|value| {
+                (value as i32).saturating_add(clamp.zero_point.into()).clamp(low, high) as u8
+            }))
+        })
     }
 }

@@ -39,28 +39,10 @@ impl Conv {
         finish: Finish,
     ) -> Self {
         spec.check();
-        assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
-        let taps = spec.weight_len() / spec.output.channels;
-        assert!(taps <= i32::MAX as usize / (255 * 128), "the sum of the taps fits in i32");
         let _ = form;
+        let (write, bias, factors) = Write::split(finish, &spec);
+        let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
         let panels = Panels::new(&spec, weights, tile_of(isa));
-        let (write, mut bias, factors) = Write::split(finish);
-        assert!(
-            bias.len() == spec.output.channels && factors.len() == spec.output.channels,
-            "a bias and a factor for each output"
-        );
-        for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
-            let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
-            *bias = bias.wrapping_sub(sum.wrapping_mul(x_zero_point.into()));
-        }
-        if let Some(add) = write.add() {
-            let (a, b) = (&add.other, &spec.output);
-            assert!(
-                [a.height, a.width, a.channels] == [b.height, b.width, b.channels],
-                "the other image has the extent of the result"
-            );
-            assert!(add.low <= add.high, "the least code is not above the greatest");
-        }
         let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));
         Self { isa, spec, panels, bias, factors, write }
     }
@@ -91,30 +73,14 @@ impl Conv {
     /// # Panics
     /// When an image is shorter than its layout says, `other` is missing, or the result is floats.
     pub fn run(&self, x: &[u8], other: Option<&[u8]>, out: &mut [u8], pool: &Pool) {
-        assert!(!matches!(self.write, Write::Float), "the result is codes");
-        assert!(out.len() >= self.spec.output.len(), "the result has the length of its layout");
-        let other = self.write.add().map_or(std::ptr::null(), |add| {
-            let other = other.expect("the image that is added");
-            assert!(other.len() >= add.other.len(), "an image has the length of its layout");
-            other.as_ptr()
-        });
-        let images = At { codes: out.as_mut_ptr(), floats: std::ptr::null_mut(), other };
-        self.run_images(x, images, pool);
+        self.run_images(x, self.write.images(&self.spec, other, out), pool);
     }
 
     /// Writes the floats of the result to `out`, `[y][x][channel]` without border.
     /// # Panics
     /// When an image is shorter than its layout says, or the result is codes.
     pub fn run_float(&self, x: &[u8], out: &mut [f32], pool: &Pool) {
-        assert!(matches!(self.write, Write::Float), "the result is floats");
-        let output = &self.spec.output;
-        assert!(
-            out.len() >= output.height * output.width * output.channels,
-            "the result has a float for each output"
-        );
-        let images =
-            At { codes: std::ptr::null_mut(), floats: out.as_mut_ptr(), other: std::ptr::null() };
-        self.run_images(x, images, pool);
+        self.run_images(x, self.write.float_images(&self.spec, out), pool);
     }
 
     fn run_images(&self, x: &[u8], images: At, pool: &Pool) {
@@ -149,8 +115,27 @@ impl Conv {
     }
 }
 
+/// The biases of sums of codes as they are: less the zero point times the sum of the weights.
+/// # Panics
+/// When the weights have not the length of their shape, or an output has more than 65793 taps.
+pub(crate) fn fold_zero_point(
+    spec: &ConvSpec,
+    weights: &[i8],
+    zero_point: u8,
+    mut bias: Vec<i32>,
+) -> Vec<i32> {
+    assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
+    let taps = spec.weight_len() / spec.output.channels;
+    assert!(taps <= i32::MAX as usize / (255 * 128), "the sum of the taps fits in i32");
+    for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
+        let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
+        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point.into()));
+    }
+    bias
+}
+
 /// The `part`th of `parts` stretches of `0..count`.
-fn share(count: usize, part: usize, parts: usize) -> Range<usize> {
+pub(crate) fn share(count: usize, part: usize, parts: usize) -> Range<usize> {
     count * part / parts..count * (part + 1) / parts
 }
 

@@ -196,7 +196,9 @@ unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: us
     let mut total = sums[0];
     for set in &sums[1..] {
         for (total, sum) in total.iter_mut().zip(set) {
-            *total = std::array::from_fn(|n| arch.add_i32(total[n], sum[n]));
+            for n in 0..N {
+                total[n] = arch.add_i32(total[n], sum[n]);
+            }
         }
     }
     total
@@ -213,11 +215,12 @@ unsafe fn step<A: Codes, F: Form<A>, const R: usize, const N: usize>(
     (offset, weights, j): (u32, *const u32, usize),
     sums: &mut [[A::V; N]; R],
 ) {
-    let w: [A::W; N] = std::array::from_fn(|n| {
+    let mut w = [arch.weights(arch.splat(0)); N];
+    for (n, w) in w.iter_mut().enumerate() {
         // SAFETY: the caller promises `N` vectors for each `F::WORDS` words.
         let packed = unsafe { arch.load(weights.add((j / F::WORDS * N + n) * A::LANES)) };
-        form.unpack(arch, packed, j % F::WORDS)
-    });
+        *w = form.unpack(arch, packed, j % F::WORDS);
+    }
     for r in 0..R {
         // SAFETY: the caller promises four bytes at each pixel and offset.
         let x = unsafe { arch.activations(x[r].add(offset as usize)) };

@@ -124,6 +124,66 @@ impl Codes for Avx2 {
             }
         }
     }
+
+    #[inline(always)]
+    fn spread(self, words: __m256i) -> Pairs {
+        proven!(Pairs {
+            even: _mm256_and_si256(words, _mm256_set1_epi16(255)),
+            odd: _mm256_srli_epi16::<8>(words),
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, len: usize) -> __m256i {
+        if len >= 32 {
+            // SAFETY: the caller promises `len` readable bytes; the load needs no alignment.
+            return proven!(_mm256_loadu_si256(from.cast()));
+        }
+        let mut bytes = [0u8; 32];
+        // SAFETY: the caller promises `len` readable bytes, and `bytes` has more.
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), len) };
+        // SAFETY: 32 readable bytes.
+        proven!(_mm256_loadu_si256(bytes.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, bytes: __m256i, len: usize) {
+        if len >= 32 {
+            // SAFETY: the caller promises `len` writable bytes; the store needs no alignment.
+            return proven!(_mm256_storeu_si256(to.cast(), bytes));
+        }
+        let mut all = [0u8; 32];
+        // SAFETY: 32 writable bytes.
+        proven!(_mm256_storeu_si256(all.as_mut_ptr().cast(), bytes));
+        // SAFETY: the caller promises `len` writable bytes, and `all` has more.
+        unsafe { std::ptr::copy_nonoverlapping(all.as_ptr(), to, len) };
+    }
+
+    #[inline(always)]
+    fn interleave(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        proven!({
+            let ab = [_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)];
+            let cd = [_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d)];
+            [
+                _mm256_unpacklo_epi16(ab[0], cd[0]),
+                _mm256_unpackhi_epi16(ab[0], cd[0]),
+                _mm256_unpacklo_epi16(ab[1], cd[1]),
+                _mm256_unpackhi_epi16(ab[1], cd[1]),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn join(self, [a, b, c, d]: [__m256i; 4], clamp: Clamp) -> __m256i {
+        proven!({
+            let zero_point = _mm256_set1_epi16(clamp.zero_point.into());
+            let low = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
+            let high = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
+            let bytes = _mm256_packus_epi16(low, high);
+            let raised = _mm256_max_epu8(bytes, _mm256_set1_epi8(clamp.low as i8));
+            _mm256_min_epu8(raised, _mm256_set1_epi8(clamp.high as i8))
+        })
+    }
 }
 
 impl Codes for Avx512 {
@@ -215,6 +275,49 @@ impl Codes for Avx512 {
                 ));
             }
         }
+    }
+
+    #[inline(always)]
+    fn spread(self, words: __m512i) -> __m512i {
+        words
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, len: usize) -> __m512i {
+        // SAFETY: the mask holds `len` bytes, which the caller promises readable; others are not touched.
+        proven!(_mm512_maskz_loadu_epi8(u64::MAX >> (64 - len), from.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, bytes: __m512i, len: usize) {
+        // SAFETY: the mask holds `len` bytes, which the caller promises writable; others are not touched.
+        proven!(_mm512_mask_storeu_epi8(to.cast(), u64::MAX >> (64 - len), bytes));
+    }
+
+    #[inline(always)]
+    fn interleave(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        proven!({
+            let ab = [_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)];
+            let cd = [_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d)];
+            [
+                _mm512_unpacklo_epi16(ab[0], cd[0]),
+                _mm512_unpackhi_epi16(ab[0], cd[0]),
+                _mm512_unpacklo_epi16(ab[1], cd[1]),
+                _mm512_unpackhi_epi16(ab[1], cd[1]),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn join(self, [a, b, c, d]: [__m512i; 4], clamp: Clamp) -> __m512i {
+        proven!({
+            let zero_point = _mm512_set1_epi16(clamp.zero_point.into());
+            let low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+            let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+            let bytes = _mm512_packus_epi16(low, high);
+            let raised = _mm512_max_epu8(bytes, _mm512_set1_epi8(clamp.low as i8));
+            _mm512_min_epu8(raised, _mm512_set1_epi8(clamp.high as i8))
+        })
     }
 }
 

@@ -1,0 +1,185 @@
+//! GMAC/s of convolutions of codes, and their share of what the CPU can do, measured in the same run.
+//!
+//! `cargo bench -p lowbit-kernels --bench nhwc [-- WORD]` prints the layers whose name holds WORD, on one thread and on two.
+//! The time is the least of many short runs. `LOWBIT_ISA` forces a tier.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use lowbit_kernels::Isa;
+use lowbit_kernels::nhwc::{
+    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, WeightForm,
+};
+
+/// How long a layer is measured.
+const BUDGET: Duration = Duration::from_millis(150);
+
+/// Name, input channels, output channels, size of the input, kernel, stride.
+type Dense = (&'static str, usize, usize, usize, usize, usize);
+
+const DENSE: &[Dense] = &[
+    ("resnet20 first", 3, 16, 32, 3, 1),
+    ("resnet20 16", 16, 16, 32, 3, 1),
+    ("resnet20 16-32", 16, 32, 32, 3, 2),
+    ("resnet20 32", 32, 32, 16, 3, 1),
+    ("resnet20 64", 64, 64, 8, 3, 1),
+    ("resnet50 64", 64, 64, 56, 3, 1),
+    ("resnet50 128", 128, 128, 28, 3, 1),
+    ("resnet50 256", 256, 256, 14, 3, 1),
+    ("resnet50 512", 512, 512, 7, 3, 1),
+    ("lite0 first", 3, 32, 224, 3, 2),
+    ("lite0 32-16", 32, 16, 112, 1, 1),
+    ("lite0 16-96", 16, 96, 112, 1, 1),
+    ("lite0 96-24", 96, 24, 56, 1, 1),
+    ("lite0 24-144", 24, 144, 56, 1, 1),
+    ("lite0 144-40", 144, 40, 28, 1, 1),
+    ("lite0 40-240", 40, 240, 28, 1, 1),
+    ("lite0 240-80", 240, 80, 14, 1, 1),
+    ("lite0 80-480", 80, 480, 14, 1, 1),
+    ("lite0 112-672", 112, 672, 14, 1, 1),
+    ("lite0 672-192", 672, 192, 7, 1, 1),
+    ("lite0 192-1152", 192, 1152, 7, 1, 1),
+    ("lite0 1152-320", 1152, 320, 7, 1, 1),
+    ("lite0 320-1280", 320, 1280, 7, 1, 1),
+    ("lite0 classes", 1280, 1000, 1, 1, 1),
+    ("gemv 4096", 4096, 4096, 1, 1, 1),
+];
+
+/// Name, channels, size of the input, kernel, stride.
+type Each = (&'static str, usize, usize, usize, usize);
+
+const DEPTHWISE: &[Each] = &[
+    ("mobilenet 24 dw", 24, 112, 3, 1),
+    ("mobilenet 48 dw s2", 48, 112, 3, 2),
+    ("mobilenet 384 dw", 384, 14, 3, 1),
+    ("lite0 32 dw", 32, 112, 3, 1),
+    ("lite0 96 dw s2", 96, 112, 3, 2),
+    ("lite0 144 dw", 144, 56, 3, 1),
+    ("lite0 144 dw5 s2", 144, 56, 5, 2),
+    ("lite0 240 dw5", 240, 28, 5, 1),
+    ("lite0 480 dw", 480, 14, 3, 1),
+    ("lite0 672 dw5", 672, 14, 5, 1),
+    ("lite0 1152 dw5", 1152, 7, 5, 1),
+];
+
+fn main() {
+    let word = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let wanted = |name: &str| word.as_ref().is_none_or(|word| name.contains(word.as_str()));
+    let isa = Isa::current();
+    let pools = [Pool::new(1), Pool::new(2)];
+    let peak = [peak_gmacs(&pools[0]), peak_gmacs(&pools[1])];
+    println!("{}: the peak is {:.0} GMAC/s, {:.0} on two threads", isa.name(), peak[0], peak[1]);
+    println!(
+        "{:22} {:>9} {:>8} {:>6} {:>9} {:>8} {:>6}",
+        "layer", "µs", "GMAC/s", "%", "µs x2", "GMAC/s", "%"
+    );
+    for &layer in DENSE.iter().filter(|layer| wanted(layer.0)) {
+        let spec = dense(layer);
+        let weights = noise(spec.weight_len());
+        let conv = Conv::new(isa, spec.clone(), (&weights, WeightForm::Int8), 3, codes(&spec));
+        report(layer.0, &spec, &pools, peak, &|x, out, pool| conv.run(x, None, out, pool));
+    }
+    for &(name, channels, size, kernel, stride) in DEPTHWISE.iter().filter(|layer| wanted(layer.0))
+    {
+        let mut spec = dense((name, channels, channels, size, kernel, stride));
+        spec.groups = channels;
+        let layer = Depthwise::new(isa, spec.clone(), &noise(spec.weight_len()), 3, codes(&spec));
+        report(name, &spec, &pools, peak, &|x, out, pool| layer.run(x, None, out, pool));
+    }
+}
+
+fn report(
+    name: &str,
+    spec: &ConvSpec,
+    pools: &[Pool; 2],
+    peak: [f64; 2],
+    run: &dyn Fn(&[u8], &mut [u8], &Pool),
+) {
+    let (mut x, mut out) = (Arena::new(spec.input.len()), Arena::new(spec.output.len()));
+    x.fill(77);
+    let columns: Vec<String> = pools
+        .iter()
+        .zip(peak)
+        .map(|(pool, peak)| {
+            let least = least_time(|| run(black_box(&x), &mut out, pool));
+            let gmacs = spec.macs() as f64 / least.as_secs_f64() / 1e9;
+            let micros = least.as_secs_f64() * 1e6;
+            format!("{micros:9.1} {gmacs:8.1} {:6.1}", 100.0 * gmacs / peak)
+        })
+        .collect();
+    println!("{name:22} {}", columns.join(" "));
+}
+
+fn least_time(mut run: impl FnMut()) -> Duration {
+    let begin = Instant::now();
+    let mut least = Duration::MAX;
+    while begin.elapsed() < BUDGET {
+        let start = Instant::now();
+        run();
+        least = least.min(start.elapsed());
+    }
+    least
+}
+
+fn dense((_, inputs, outputs, size, kernel, stride): Dense) -> ConvSpec {
+    let pad = usize::from(kernel > 1) * (kernel / 2);
+    let border = [pad; 4];
+    let extent = size.div_ceil(stride);
+    ConvSpec {
+        input: ImageLayout::new(size, size, inputs, border),
+        output: ImageLayout::new(extent, extent, outputs, [1; 4]),
+        kernel: [kernel; 2],
+        strides: [stride; 2],
+        dilations: [1; 2],
+        pads: [pad; 2],
+        groups: 1,
+    }
+}
+
+fn codes(spec: &ConvSpec) -> Finish {
+    let outputs = spec.output.channels;
+    let requantize = Requantize {
+        bias: vec![100; outputs],
+        multipliers: vec![0.001; outputs],
+        zero_point: 10,
+        low: 10,
+        high: 250,
+    };
+    Finish::Codes { requantize, table: None, add: None }
+}
+
+fn noise(len: usize) -> Vec<i8> {
+    (0..len as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as i8).collect()
+}
+
+/// What the CPU does when it does nothing but dot products of bytes; 0 where it has no such instruction.
+fn peak_gmacs(pool: &Pool) -> f64 {
+    const ROUNDS: usize = 20_000;
+    let threads = pool.threads();
+    let least = least_time(|| {
+        pool.run(threads, &|_| {
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx512vnni") {
+                // SAFETY: the CPU has just reported the instructions.
+                unsafe { peak_loop(ROUNDS) }
+            }
+        });
+    });
+    (threads * ROUNDS * 24 * 64) as f64 / least.as_secs_f64() / 1e9
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn peak_loop(rounds: usize) {
+    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi32, _mm512_setzero_si512};
+    let (x, w) = (black_box(_mm512_set1_epi32(0x0102_0304)), black_box(_mm512_set1_epi32(0x0302)));
+    let mut sums = [_mm512_setzero_si512(); 24];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, x, w);
+        }
+    }
+    black_box(sums);
+}
