@@ -90,13 +90,10 @@ fn main() {
     }
 }
 
-fn report(
-    name: &str,
-    spec: &ConvSpec,
-    pools: &[Pool; 2],
-    peak: [f64; 2],
-    run: &dyn Fn(&[u8], &mut [u8], &Pool),
-) {
+/// One run of a layer, from its input to its output.
+type Run<'a> = dyn Fn(&[u8], &mut [u8], &Pool) + 'a;
+
+fn report(name: &str, spec: &ConvSpec, pools: &[Pool; 2], peak: [f64; 2], run: &Run<'_>) {
     let (mut x, mut out) = (Arena::new(spec.input.len()), Arena::new(spec.output.len()));
     x.fill(77);
     let columns: Vec<String> = pools

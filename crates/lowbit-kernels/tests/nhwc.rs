@@ -145,7 +145,7 @@ fn finish(spec: &ConvSpec, ending: Ending, seed: u64) -> Finish {
 
 /// A layer, packed.
 enum Layer {
-    Conv(Conv),
+    Conv(Box<Conv>),
     Depthwise(Depthwise),
 }
 
@@ -184,13 +184,11 @@ fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
     for isa in Isa::available() {
         let (spec, finish) = (spec.clone(), finish.clone());
         let layer = match form {
-            Some(form) => Layer::Conv(Conv::new(
-                isa,
-                spec.clone(),
-                (&weights, form),
-                zero_point,
-                finish.clone(),
-            )),
+            Some(form) => {
+                let weights = (&weights[..], form);
+                let conv = Conv::new(isa, spec.clone(), weights, zero_point, finish.clone());
+                Layer::Conv(Box::new(conv))
+            }
             None => Layer::Depthwise(Depthwise::new(
                 isa,
                 spec.clone(),

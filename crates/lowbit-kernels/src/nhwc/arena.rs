@@ -21,6 +21,29 @@ impl Arena {
     }
 }
 
+/// 32-bit words at a multiple of 64 bytes: a vector of them never crosses a line of the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Words(Arena);
+
+impl Words {
+    pub(crate) fn new(words: &[u32]) -> Self {
+        let mut arena = Arena::new(size_of_val(words));
+        for (bytes, word) in arena.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        Self(arena)
+    }
+}
+
+impl Deref for Words {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        // SAFETY: the arena is aligned, holds `len / 4` initialised words, and is borrowed as long as the result.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() / 4) }
+    }
+}
+
 impl std::fmt::Debug for Arena {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Arena").field("len", &self.len).finish_non_exhaustive()

@@ -43,17 +43,6 @@ pub(crate) trait Codes: Arch {
     /// # Safety
     /// `len` bytes are readable at `from`.
     unsafe fn load_codes(self, from: *const u8, len: usize) -> Self::V;
-    /// `clamp(value + zero_point)` of the first `len` lanes of all vectors, one after another.
-    /// # Safety
-    /// `len` bytes are writable at `to`.
-    unsafe fn store_codes<const N: usize>(
-        self,
-        to: *mut u8,
-        values: [Self::V; N],
-        clamp: Clamp,
-        len: usize,
-    );
-
     /// The four codes that each lane holds, ready for [`Codes::dot`].
     fn spread(self, words: Self::V) -> Self::X;
     /// `len <= 4 * LANES` bytes, zeros after them.
@@ -68,6 +57,12 @@ pub(crate) trait Codes: Arch {
     fn interleave(self, rows: [Self::V; 4]) -> [Self::V; 4];
     /// `clamp(value + zero_point)` as bytes, in the order that [`Codes::interleave`] undoes.
     fn join(self, values: [Self::V; 4], clamp: Clamp) -> Self::V;
+    /// What [`Codes::join`] gave, with the codes of each of the four vectors side by side.
+    fn side_by_side(self, joined: Self::V) -> Self::V;
+    /// The first `len` bytes of each of the `P` equal parts of a vector; `P` is 2 or 4.
+    /// # Safety
+    /// `len` bytes, at most `4 * LANES / P`, are writable at each of `to`.
+    unsafe fn store_parts<const P: usize>(self, to: [*mut u8; P], bytes: Self::V, len: usize);
 
     /// The entry of each lane's code; lanes are in `0..256`.
     #[inline(always)]
@@ -162,22 +157,6 @@ impl Codes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn store_codes<const N: usize>(
-        self,
-        to: *mut u8,
-        values: [Self::V; N],
-        clamp: Clamp,
-        len: usize,
-    ) {
-        let (low, high) = (i32::from(clamp.low), i32::from(clamp.high));
-        for (at, &value) in values.as_flattened().iter().enumerate().take(len) {
-            let code = (value as i32).saturating_add(clamp.zero_point.into()).clamp(low, high);
-            // SAFETY: the caller promises `len` writable bytes.
-            unsafe { to.add(at).write(code as u8) }
-        }
-    }
-
-    #[inline(always)]
     fn spread(self, words: Self::V) -> Self::X {
         Spread(words)
     }
@@ -216,5 +195,21 @@ impl Codes for Portable {
                 (value as i32).saturating_add(clamp.zero_point.into()).clamp(low, high) as u8
             }))
         })
+    }
+
+    #[inline(always)]
+    fn side_by_side(self, joined: Self::V) -> Self::V {
+        joined
+    }
+
+    #[inline(always)]
+    unsafe fn store_parts<const P: usize>(self, to: [*mut u8; P], bytes: Self::V, len: usize) {
+        let bytes = bytes.map(u32::to_le_bytes);
+        for (to, bytes) in to.into_iter().zip(bytes.as_flattened().chunks_exact(16 / P)) {
+            for (at, &byte) in bytes.iter().enumerate().take(len) {
+                // SAFETY: the caller promises `len` writable bytes.
+                unsafe { to.add(at).write(byte) }
+            }
+        }
     }
 }

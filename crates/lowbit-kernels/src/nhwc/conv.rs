@@ -40,7 +40,7 @@ impl Conv {
     ) -> Self {
         spec.check();
         let _ = form;
-        let (write, bias, factors) = Write::split(finish, &spec);
+        let (write, bias, factors) = Write::split(finish, &spec, weights);
         let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
         let panels = Panels::new(&spec, weights, tile_of(isa));
         let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));

@@ -15,6 +15,7 @@
 
 use std::ops::Range;
 
+use super::arena::Words;
 use super::codes::{Codes, interleaved};
 use super::conv::{Conv, fold_zero_point, share};
 use super::finish::{At, Other, Write, codes, scaled};
@@ -40,7 +41,7 @@ struct Channels {
     /// Channels of a block: bytes of a vector.
     block: usize,
     /// `[block][four rows][column][vector][lane]`, four rows of weights a word.
-    words: Vec<u32>,
+    words: Words,
     /// `[block][vector][lane]`.
     bias: Vec<i32>,
     /// `[block][vector][lane]`.
@@ -61,12 +62,12 @@ impl Depthwise {
             return Self(Kind::Groups(Box::new(conv)));
         }
         spec.check();
-        let (write, bias, factors) = Write::split(finish, &spec);
+        let (write, bias, factors) = Write::split(finish, &spec, weights);
         let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
         let block = block_of(isa);
         let channels = Channels {
             block,
-            words: pack(&spec, weights, block),
+            words: Words::new(&pack(&spec, weights, block)),
             bias: order(&bias, block),
             factors: order(&factors, block),
             isa,
@@ -248,7 +249,7 @@ struct Interleaved {
     len: usize,
 }
 
-impl<A: Codes> Other<A, 4> for Interleaved {
+impl<A: Codes> Other<A> for Interleaved {
     #[inline(always)]
     fn load(self, arch: A) -> [A::V; 4] {
         // SAFETY: the other image has the extent of the result, so the pixel's channels are readable.
@@ -410,23 +411,30 @@ impl Rolling<'_> {
         let (spec, write) = (&self.channels.spec, &self.channels.write);
         // SAFETY: a block has four vectors of factors.
         let scaled = unsafe { scaled(arch, sums, row.factors) };
-        let pixel = write.add().map_or(0, |add| add.other.pixel);
-        let other = Interleaved { from: row.at.other.wrapping_add(x * pixel), len: row.len };
-        match codes(arch, write, scaled, other) {
-            Some((values, clamp)) => {
-                let bytes = arch.join(values, clamp);
+        let (values, clamp) = match write {
+            Write::Float => {
                 // SAFETY: the pixel lies in the result.
-                unsafe {
-                    arch.store_bytes(row.at.codes.add(x * spec.output.pixel), bytes, row.len)
+                return unsafe {
+                    let to = row.at.floats.add(x * spec.output.channels);
+                    store_floats(arch, scaled, to, row.len);
                 };
             }
-            None => {
-                // SAFETY: the pixel lies in the result.
-                unsafe {
-                    store_floats(arch, scaled, row.at.floats.add(x * spec.output.channels), row.len)
-                };
+            Write::Plain(clamp) => {
+                let mut values = scaled;
+                for value in &mut values {
+                    *value = arch.round(*value);
+                }
+                (values, *clamp)
             }
-        }
+            Write::Codes(how) => {
+                let pixel = write.add().map_or(0, |add| add.other.pixel);
+                let from = row.at.other.wrapping_add(x * pixel);
+                codes(arch, how, scaled, Interleaved { from, len: row.len })
+            }
+        };
+        let bytes = arch.join(values, clamp);
+        // SAFETY: the pixel lies in the result.
+        unsafe { arch.store_bytes(row.at.codes.add(x * spec.output.pixel), bytes, row.len) };
     }
 }
 

@@ -6,11 +6,24 @@ use super::spec::{ConvSpec, Finish, ResidualAdd};
 /// More than any code, so that a float below it rounds to an `i32` and one above it saturates all the same.
 const BEYOND_CODES: f32 = 65_536.0;
 
+/// Floats below it round to an `i32`.
+const SURELY_I32: f64 = 1_073_741_824.0;
+
 /// A [`Finish`] without the biases and factors, which lie in the order of the lanes.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
-    Codes { clamp: Clamp, table: Option<Box<[u8; 256]>>, add: Option<ResidualAdd> },
     Float,
+    /// Codes of sums that surely stay in `i32` after scaling, and nothing else.
+    Plain(Clamp),
+    Codes(Box<How>),
+}
+
+/// What is done on the way from scaled sums to codes.
+#[derive(Clone, Debug)]
+pub(crate) struct How {
+    clamp: Clamp,
+    table: Option<Box<[u8; 256]>>,
+    add: Option<ResidualAdd>,
 }
 
 impl Write {
@@ -18,7 +31,11 @@ impl Write {
     /// # Panics
     /// When a list has not one entry for each output, a multiplier is not finite, bounds are in the wrong order, or the other
     /// image has another extent.
-    pub(crate) fn split(finish: Finish, spec: &ConvSpec) -> (Self, Vec<i32>, Vec<f32>) {
+    pub(crate) fn split(
+        finish: Finish,
+        spec: &ConvSpec,
+        weights: &[i8],
+    ) -> (Self, Vec<i32>, Vec<f32>) {
         let (write, bias, factors) = match finish {
             Finish::Codes { requantize, table, add } => {
                 let clamp = Clamp {
@@ -26,12 +43,8 @@ impl Write {
                     low: requantize.low,
                     high: requantize.high,
                 };
-                let multipliers = requantize.multipliers;
-                assert!(
-                    multipliers.iter().all(|factor| factor.is_finite()),
-                    "multipliers are finite"
-                );
-                (Self::Codes { clamp, table, add }, requantize.bias, multipliers)
+                let how = How { clamp, table, add };
+                (Self::Codes(Box::new(how)), requantize.bias, requantize.multipliers)
             }
             Finish::Float { bias, scales } => (Self::Float, bias, scales),
         };
@@ -40,21 +53,13 @@ impl Write {
             bias.len() == outputs && factors.len() == outputs,
             "a bias and a factor for each output"
         );
-        write.check(spec);
-        (write, bias, factors)
-    }
-
-    fn check(&self, spec: &ConvSpec) {
-        let Self::Codes { clamp, add, .. } = self else { return };
-        assert!(clamp.low <= clamp.high, "the least code is not above the greatest");
-        let Some(add) = add else { return };
-        assert!(add.low <= add.high, "the least code is not above the greatest");
-        let (a, b) = (&add.other, &spec.output);
-        assert!(
-            [a.height, a.width, a.channels] == [b.height, b.width, b.channels]
-                && a.channels <= a.pixel,
-            "the other image has the extent of the result"
-        );
+        let Self::Codes(how) = write else { return (write, bias, factors) };
+        how.check(spec);
+        assert!(factors.iter().all(|factor| factor.is_finite()), "multipliers are finite");
+        let plain = how.table.is_none()
+            && how.add.is_none()
+            && largest(weights, &bias, &factors) < SURELY_I32;
+        (if plain { Self::Plain(how.clamp) } else { Self::Codes(how) }, bias, factors)
     }
 
     /// The images of a run that writes codes.
@@ -87,10 +92,36 @@ impl Write {
     /// The image that is added.
     pub(crate) fn add(&self) -> Option<&ResidualAdd> {
         match self {
-            Self::Codes { add, .. } => add.as_ref(),
-            Self::Float => None,
+            Self::Codes(how) => how.add.as_ref(),
+            Self::Plain(_) | Self::Float => None,
         }
     }
+}
+
+impl How {
+    fn check(&self, spec: &ConvSpec) {
+        assert!(self.clamp.low <= self.clamp.high, "the least code is not above the greatest");
+        let Some(add) = &self.add else { return };
+        assert!(add.low <= add.high, "the least code is not above the greatest");
+        let (a, b) = (&add.other, &spec.output);
+        assert!(
+            [a.height, a.width, a.channels] == [b.height, b.width, b.channels]
+                && a.channels <= a.pixel,
+            "the other image has the extent of the result"
+        );
+    }
+}
+
+/// More than the size of any scaled sum, whatever the codes.
+fn largest(weights: &[i8], bias: &[i32], factors: &[f32]) -> f64 {
+    let taps = weights.len() / bias.len();
+    let of_output = |((bias, factor), weights): ((&i32, &f32), &[i8])| {
+        let sum: f64 = weights.iter().map(|&weight| f64::from(weight).abs()).sum();
+        // A sum that would leave `i32` wraps.
+        (255.0 * sum + f64::from(*bias).abs()).min(2_147_483_648.0) * f64::from(*factor).abs()
+    };
+    let outputs = bias.iter().zip(factors).zip(weights.chunks_exact(taps));
+    outputs.map(of_output).fold(0.0, f64::max)
 }
 
 /// Where the results of one pixel go, and what is added to them.
@@ -104,24 +135,24 @@ pub(crate) struct At {
 // Below, loops stand where `map` would do: a closure is compiled without the tier's instructions, and they do not inline into it.
 
 /// The codes of another image, in the order of the lanes.
-pub(crate) trait Other<A: Codes, const N: usize> {
-    fn load(self, arch: A) -> [A::V; N];
+pub(crate) trait Other<A: Codes> {
+    fn load(self, arch: A) -> [A::V; 4];
 }
 
-/// Codes one after another.
-struct InOrder {
-    from: *const u8,
+/// Codes of `4 / N` pixels, `N` vectors of each.
+struct Quad<const N: usize> {
+    from: [*const u8; 4],
     len: usize,
 }
 
-impl<A: Codes, const N: usize> Other<A, N> for InOrder {
+impl<A: Codes, const N: usize> Other<A> for Quad<N> {
     #[inline(always)]
-    fn load(self, arch: A) -> [A::V; N] {
-        let mut codes = [arch.splat(0); N];
-        for (n, codes) in codes.iter_mut().enumerate() {
-            let len = part::<A>(self.len, n);
-            // SAFETY: whoever made this promises `len` readable codes; none is read beyond.
-            *codes = unsafe { arch.load_codes(self.from.add(n * A::LANES), len) };
+    fn load(self, arch: A) -> [A::V; 4] {
+        let mut codes = [arch.splat(0); 4];
+        for (q, codes) in codes.iter_mut().enumerate() {
+            let (n, len) = (q % N, part::<A>(self.len, q % N));
+            // SAFETY: whoever made this promises `len` readable codes of each pixel; none is read beyond.
+            *codes = unsafe { arch.load_codes(self.from[q].add(n * A::LANES), len) };
         }
         codes
     }
@@ -133,30 +164,108 @@ fn part<A: Codes>(len: usize, n: usize) -> usize {
     len.saturating_sub(n * A::LANES).min(A::LANES)
 }
 
-/// Writes the first `len` lanes of a pixel's sums.
+/// Where the results of `R` pixels go: what [`At`] is for one.
+pub(crate) struct Places<const R: usize> {
+    pub(crate) codes: [*mut u8; R],
+    pub(crate) floats: [*mut f32; R],
+    pub(crate) other: [*const u8; R],
+    /// Lanes that are written.
+    pub(crate) len: usize,
+}
+
+/// Writes the first lanes of the sums of `R` pixels.
 /// # Safety
-/// `len` codes, or for floats `len` floats, are writable at `at`, and readable where another image is added; `N` vectors of
-/// factors are readable.
+/// `places.len` codes, or for floats as many floats, are writable at the places, and readable where another image is added;
+/// `N`, which is 1 or 2, vectors of factors are readable.
 #[inline(always)]
-pub(crate) unsafe fn finish<A: Codes, const N: usize>(
+pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
     arch: A,
     write: &Write,
-    sums: [A::V; N],
+    sums: [[A::V; N]; R],
     factors: *const f32,
-    (at, len): (At, usize),
+    places: Places<R>,
 ) {
-    // SAFETY: the caller promises `N` vectors of factors.
-    let scaled = unsafe { scaled(arch, sums, factors) };
-    match codes(arch, write, scaled, InOrder { from: at.other, len }) {
-        // SAFETY: the caller promises `len` writable codes.
-        Some((values, clamp)) => unsafe { arch.store_codes(at.codes, values, clamp, len) },
-        None => {
-            for (n, &vector) in scaled.iter().enumerate() {
-                let len = part::<A>(len, n);
-                // SAFETY: the caller promises `len` writable floats.
-                unsafe { arch.store_part(at.floats.add(n * A::LANES).cast(), vector, len) };
+    let mut vectors = [arch.splat(0); N];
+    for (n, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: the caller promises `N` vectors of factors.
+        *vector = unsafe { arch.load(factors.add(n * A::LANES).cast()) };
+    }
+    match write {
+        Write::Float => {
+            for (sums, to) in sums.into_iter().zip(places.floats) {
+                for n in 0..N {
+                    let scaled = arch.mul_f32(arch.to_f32(sums[n]), vectors[n]);
+                    let len = part::<A>(places.len, n);
+                    // SAFETY: the caller promises the lanes' floats to be writable.
+                    unsafe { arch.store_part(to.add(n * A::LANES).cast(), scaled, len) };
+                }
             }
         }
+        // SAFETY: as this function's.
+        Write::Plain(clamp) => unsafe {
+            for quad in 0..const { (R * N).div_ceil(4) } {
+                let mut codes = scaled_quad::<A, R, N>(arch, &sums, vectors, quad);
+                for code in &mut codes {
+                    *code = arch.round(*code);
+                }
+                store_quad::<A, R, N>(arch, codes, *clamp, &places, quad);
+            }
+        },
+        // SAFETY: as this function's.
+        Write::Codes(how) => unsafe {
+            for quad in 0..const { (R * N).div_ceil(4) } {
+                let scaled = scaled_quad::<A, R, N>(arch, &sums, vectors, quad);
+                let mut from = [places.other[0]; 4];
+                for (q, from) in from.iter_mut().enumerate() {
+                    *from = places.other[pixel_of::<R, N>(quad, q)];
+                }
+                let (codes, clamp) = codes(arch, how, scaled, Quad::<N> { from, len: places.len });
+                store_quad::<A, R, N>(arch, codes, clamp, &places, quad);
+            }
+        },
+    }
+}
+
+/// The pixel whose vector is the `q`th of a quad; the last pixel stands for those beyond.
+const fn pixel_of<const R: usize, const N: usize>(quad: usize, q: usize) -> usize {
+    let pixel = (4 * quad + q) / N;
+    if pixel < R { pixel } else { R - 1 }
+}
+
+/// The sums of a quad times their factors.
+#[inline(always)]
+fn scaled_quad<A: Codes, const R: usize, const N: usize>(
+    arch: A,
+    sums: &[[A::V; N]; R],
+    factors: [A::V; N],
+    quad: usize,
+) -> [A::V; 4] {
+    let mut scaled = [arch.splat(0); 4];
+    for (q, scaled) in scaled.iter_mut().enumerate() {
+        *scaled = arch.mul_f32(arch.to_f32(sums[pixel_of::<R, N>(quad, q)][q % N]), factors[q % N]);
+    }
+    scaled
+}
+
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn store_quad<A: Codes, const R: usize, const N: usize>(
+    arch: A,
+    codes: [A::V; 4],
+    clamp: Clamp,
+    places: &Places<R>,
+    quad: usize,
+) {
+    let bytes = arch.side_by_side(arch.join(codes, clamp));
+    if N == 2 {
+        let to = [0, 2].map(|q| places.codes[pixel_of::<R, N>(quad, q)]);
+        // SAFETY: as this function's.
+        unsafe { arch.store_parts(to, bytes, places.len) };
+    } else {
+        let to = [0, 1, 2, 3].map(|q| places.codes[pixel_of::<R, N>(quad, q)]);
+        // SAFETY: as this function's.
+        unsafe { arch.store_parts(to, bytes, places.len) };
     }
 }
 
@@ -177,22 +286,22 @@ pub(crate) unsafe fn scaled<A: Codes, const N: usize>(
     sums
 }
 
-/// Integers that a clamp turns into the codes to write; none where the scaled sums are the result.
+/// Integers that a clamp turns into the codes to write.
 #[inline(always)]
-pub(crate) fn codes<A: Codes, const N: usize>(
+pub(crate) fn codes<A: Codes>(
     arch: A,
-    write: &Write,
-    scaled: [A::V; N],
-    other: impl Other<A, N>,
-) -> Option<([A::V; N], Clamp)> {
-    let Write::Codes { clamp, table, add } = write else { return None };
+    how: &How,
+    scaled: [A::V; 4],
+    other: impl Other<A>,
+) -> ([A::V; 4], Clamp) {
+    let How { clamp, table, add } = how;
     let most = arch.splat(BEYOND_CODES.to_bits());
     let mut codes = scaled;
     for code in &mut codes {
         *code = arch.round(arch.min_f32(*code, most));
     }
     if table.is_none() && add.is_none() {
-        return Some((codes, *clamp));
+        return (codes, *clamp);
     }
     let (low, high) = (arch.splat(clamp.low.into()), arch.splat(clamp.high.into()));
     let zero = arch.splat(clamp.zero_point.into());
@@ -207,19 +316,14 @@ pub(crate) fn codes<A: Codes, const N: usize>(
             *code = arch.lookup(*code, table);
         }
     }
-    let Some(add) = add else { return Some((codes, Clamp::NONE)) };
+    let Some(add) = add else { return (codes, Clamp::NONE) };
     let clamp = Clamp { zero_point: 0, low: add.low, high: add.high };
-    Some((added(arch, add, codes, other.load(arch)), clamp))
+    (added(arch, add, codes, other.load(arch)), clamp)
 }
 
 /// The rounded sums of the codes of both images.
 #[inline(always)]
-fn added<A: Codes, const N: usize>(
-    arch: A,
-    add: &ResidualAdd,
-    mut own: [A::V; N],
-    other: [A::V; N],
-) -> [A::V; N] {
+fn added<A: Codes>(arch: A, add: &ResidualAdd, mut own: [A::V; 4], other: [A::V; 4]) -> [A::V; 4] {
     let own_ratio = arch.splat(add.own_ratio.to_bits());
     let other_ratio = arch.splat(add.other_ratio.to_bits());
     let fixed = arch.splat(add.fixed.to_bits());

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::arena::Words;
 use super::spec::ConvSpec;
 use crate::isa::TileShape;
 
@@ -31,7 +32,7 @@ pub(crate) struct Panels {
     /// From a pixel's first tap to each word of the inner dimension, in bytes; a range for each group.
     pub(crate) offsets: Vec<u32>,
     /// `[panel][word of the inner dimension][lane]`.
-    pub(crate) words: Vec<u32>,
+    pub(crate) words: Words,
 }
 
 /// A word of the inner dimension: the tap, and the first of its four channels in the pixel.
@@ -43,15 +44,23 @@ struct Word {
 impl Panels {
     /// Packs `weights`, `[o, i / groups, kh, kw]`, four channels of a tap to a word; channels that are no group's give 0.
     pub(crate) fn new(spec: &ConvSpec, weights: &[i8], tile: TileShape) -> Self {
+        let mut words = Vec::new();
         let mut panels =
-            Self { list: Vec::new(), columns: 0, offsets: Vec::new(), words: Vec::new() };
+            Self { list: Vec::new(), columns: 0, offsets: Vec::new(), words: Words::new(&[]) };
         for group in 0..spec.groups {
-            panels.push_group(spec, weights, tile, group);
+            panels.push_group(spec, (weights, &mut words), tile, group);
         }
+        panels.words = Words::new(&words);
         panels
     }
 
-    fn push_group(&mut self, spec: &ConvSpec, weights: &[i8], tile: TileShape, group: usize) {
+    fn push_group(
+        &mut self,
+        spec: &ConvSpec,
+        (weights, words): (&[i8], &mut Vec<u32>),
+        tile: TileShape,
+        group: usize,
+    ) {
         let inner = inner_words(spec, group);
         let base = spec.tap([0, 0], [0, 0]);
         let first = self.offsets.len();
@@ -69,11 +78,11 @@ impl Panels {
                 outputs: left.min(vectors * tile.lanes),
                 columns: vectors * tile.lanes,
                 column: self.columns,
-                words: self.words.len(),
+                words: words.len(),
                 offsets: first..self.offsets.len(),
             };
             for word in &inner {
-                self.words.extend((0..panel.columns).map(|lane| {
+                words.extend((0..panel.columns).map(|lane| {
                     if lane < panel.outputs {
                         weight_word(spec, weights, output + lane, word)
                     } else {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::codes::Codes;
-use super::finish::{At, Write, finish};
+use super::finish::{At, Places, Write, finish};
+use super::layout::ImageLayout;
 use super::panels::Panel;
 use super::spec::ConvSpec;
 
@@ -44,40 +45,47 @@ pub(crate) struct Layer<'a> {
 // SAFETY: threads read `x` and the other image, and write disjoint pixels or channels of the result.
 unsafe impl Sync for Layer<'_> {}
 
-/// Pixels of one run of a tile: where each reads its first tap, and where its results go.
-struct Place<const R: usize> {
-    x: [*const u8; R],
-    at: [At; R],
-}
-
 impl Layer<'_> {
-    /// Where `R` pixels from `first` on lie, counted along the rows; the results are those from channel `output` on.
-    /// # Safety
-    /// The pixels are pixels of the result.
+    /// Where the first taps of `R` pixels from row `y` and column `x` on are.
     #[inline(always)]
-    unsafe fn place<const R: usize>(&self, first: usize, output: usize) -> Place<R> {
-        let (spec, width) = (self.spec, self.spec.output.width);
-        let (mut y, mut x) = (first / width, first % width);
-        let other = self.write.add().map_or(spec.output, |add| add.other);
-        let mut place = Place { x: [self.x; R], at: [self.images; R] };
-        for r in 0..R {
-            // SAFETY: `ConvSpec::check` has shown that the first tap of each pixel lies inside the input.
-            place.x[r] = unsafe { self.x.add(spec.tap([y, x], [0, 0])) };
-            // SAFETY: the pixel lies inside the images, whose lengths were checked; what is null is not followed.
-            place.at[r] = At {
-                codes: self.images.codes.wrapping_add(spec.output.at(y, x) + output),
-                floats: self
-                    .images
-                    .floats
-                    .wrapping_add((first + r) * spec.output.channels + output),
-                other: self.images.other.wrapping_add(other.at(y, x) + output),
-            };
-            x += 1;
-            if x == width {
-                (y, x) = (y + 1, 0);
+    fn taps<const R: usize>(&self, [y, x]: [usize; 2]) -> [*const u8; R] {
+        let (input, [down, right]) = (&self.spec.input, self.spec.strides);
+        let first = self.spec.tap([y, x], [0, 0]);
+        let (pitch, step) = (down * input.row(), right * input.pixel);
+        offsets::<R>(self.spec.output.width, x, (first, pitch, step))
+            .map(|offset| self.x.wrapping_add(offset))
+    }
+
+    /// Where the results of `R` pixels go, from row `y` and column `x` on.
+    #[inline(always)]
+    fn places<const R: usize>(&self, panel: &Panel, [y, x]: [usize; 2]) -> Places<R> {
+        let width = self.spec.output.width;
+        let of = |layout: &ImageLayout| {
+            let first = layout.at(y, x) + panel.output;
+            offsets::<R>(width, x, (first, layout.row(), layout.pixel))
+        };
+        let mut places = Places {
+            codes: [self.images.codes; R],
+            floats: [self.images.floats; R],
+            other: [self.images.other; R],
+            len: panel.outputs,
+        };
+        if let Write::Float = self.write {
+            for (r, to) in places.floats.iter_mut().enumerate() {
+                let pixel = y * width + x + r;
+                *to = to.wrapping_add(pixel * self.spec.output.channels + panel.output);
+            }
+        } else {
+            for (to, offset) in places.codes.iter_mut().zip(of(&self.spec.output)) {
+                *to = to.wrapping_add(offset);
             }
         }
-        place
+        if let Some(add) = self.write.add() {
+            for (from, offset) in places.other.iter_mut().zip(of(&add.other)) {
+                *from = from.wrapping_add(offset);
+            }
+        }
+        places
     }
 
     /// Computes `panel` of all `pixels`.
@@ -127,6 +135,7 @@ impl Layer<'_> {
         panel: &Panel,
         pixels: Range<usize>,
     ) {
+        let width = self.spec.output.width;
         let offsets = &self.offsets[panel.offsets.clone()];
         let words = offsets.len().div_ceil(F::WORDS) * N * A::LANES;
         let weights = &self.words[panel.words..][..words];
@@ -134,24 +143,44 @@ impl Layer<'_> {
         let factors = &self.factors[panel.column..][..N * A::LANES];
         for first in pixels.clone().step_by(R) {
             let first = first.min(pixels.end - R);
-            // SAFETY: as this function's.
-            let place = unsafe { self.place::<R>(first, panel.output) };
+            let at = [first / width, first % width];
             // SAFETY: every word of every tap lies inside the input; weights and biases were sliced to their lengths.
             let sums = unsafe {
-                sums::<A, F, R, N, S>(
-                    arch,
-                    form,
-                    place.x,
-                    offsets,
-                    (weights.as_ptr(), bias.as_ptr()),
-                )
+                let from = (weights.as_ptr(), bias.as_ptr());
+                sums::<A, F, R, N, S>(arch, form, self.taps(at), offsets, from)
             };
-            for (sums, at) in sums.into_iter().zip(place.at) {
-                // SAFETY: the pixel and the panel's outputs lie inside the images; the factors were sliced.
-                unsafe { finish(arch, self.write, sums, factors.as_ptr(), (at, panel.outputs)) };
+            // SAFETY: the pixels and the panel's outputs lie inside the images; the factors were sliced.
+            unsafe {
+                finish(arch, self.write, sums, factors.as_ptr(), self.places::<R>(panel, at));
             }
         }
     }
+}
+
+/// The offsets of `R` pixels from column `x` of a row of `width` on, the first being at `first`; `step` bytes lie from one to the
+/// next, and `pitch` from row to row.
+#[inline(always)]
+fn offsets<const R: usize>(
+    width: usize,
+    x: usize,
+    (first, pitch, step): (usize, usize, usize),
+) -> [usize; R] {
+    let mut offsets = [first; R];
+    if x + R <= width {
+        for (r, offset) in offsets.iter_mut().enumerate() {
+            *offset += r * step;
+        }
+        return offsets;
+    }
+    let (mut at, mut left) = (first, width - x);
+    for offset in &mut offsets {
+        *offset = at;
+        (at, left) = (at + step, left - 1);
+        if left == 0 {
+            (at, left) = (at + pitch - width * step, width);
+        }
+    }
+    offsets
 }
 
 /// The sums of `R` pixels and `N` vectors of outputs. `S` sets of sums take turns, so that enough are independent.

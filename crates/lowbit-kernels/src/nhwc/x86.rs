@@ -91,41 +91,6 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_codes<const N: usize>(
-        self,
-        to: *mut u8,
-        values: [__m256i; N],
-        clamp: Clamp,
-        len: usize,
-    ) {
-        for (n, value) in values.into_iter().enumerate() {
-            let codes: __m128i = proven!({
-                let words = _mm_packs_epi32(
-                    _mm256_castsi256_si128(value),
-                    _mm256_extracti128_si256::<1>(value),
-                );
-                let moved = _mm_adds_epi16(words, _mm_set1_epi16(clamp.zero_point.into()));
-                let bytes = _mm_packus_epi16(moved, moved);
-                let raised = _mm_max_epu8(bytes, _mm_set1_epi8(clamp.low as i8));
-                _mm_min_epu8(raised, _mm_set1_epi8(clamp.high as i8))
-            });
-            let first = n * 8;
-            if first + 8 <= len {
-                // SAFETY: the caller promises `len` writable bytes; the store needs no alignment.
-                proven!(_mm_storel_epi64(to.add(first).cast(), codes));
-            } else if first < len {
-                let mut bytes = [0u8; 16];
-                // SAFETY: sixteen writable bytes.
-                proven!(_mm_storeu_si128(bytes.as_mut_ptr().cast(), codes));
-                // SAFETY: the caller promises `len` writable bytes, and `len - first` is below eight.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(first), len - first);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
     fn spread(self, words: __m256i) -> Pairs {
         proven!(Pairs {
             even: _mm256_and_si256(words, _mm256_set1_epi16(255)),
@@ -184,6 +149,37 @@ impl Codes for Avx2 {
             _mm256_min_epu8(raised, _mm256_set1_epi8(clamp.high as i8))
         })
     }
+
+    #[inline(always)]
+    fn side_by_side(self, joined: __m256i) -> __m256i {
+        proven!(_mm256_permutevar8x32_epi32(joined, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
+    }
+
+    #[inline(always)]
+    unsafe fn store_parts<const P: usize>(self, to: [*mut u8; P], bytes: __m256i, len: usize) {
+        let halves: [__m128i; 2] =
+            proven!([_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes)]);
+        for (p, &to) in to.iter().enumerate() {
+            let part = if P == 2 || p % 2 == 0 {
+                halves[p * 2 / P]
+            } else {
+                proven!(_mm_unpackhi_epi64(halves[p * 2 / P], halves[p * 2 / P]))
+            };
+            if len == 32 / P && P == 2 {
+                // SAFETY: the caller promises sixteen writable bytes; the store needs no alignment.
+                proven!(_mm_storeu_si128(to.cast(), part));
+            } else if len == 32 / P {
+                // SAFETY: the caller promises eight writable bytes; the store needs no alignment.
+                proven!(_mm_storel_epi64(to.cast(), part));
+            } else {
+                let mut all = [0u8; 16];
+                // SAFETY: sixteen writable bytes.
+                proven!(_mm_storeu_si128(all.as_mut_ptr().cast(), part));
+                // SAFETY: the caller promises `len` writable bytes, and `all` has no fewer.
+                unsafe { std::ptr::copy_nonoverlapping(all.as_ptr(), to, len) };
+            }
+        }
+    }
 }
 
 impl Codes for Avx512 {
@@ -240,44 +236,6 @@ impl Codes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_codes<const N: usize>(
-        self,
-        to: *mut u8,
-        values: [__m512i; N],
-        clamp: Clamp,
-        len: usize,
-    ) {
-        for pair in 0..N.div_ceil(2) {
-            let (a, first) = (values[2 * pair], 32 * pair);
-            let b = if 2 * pair + 1 < N { values[2 * pair + 1] } else { a };
-            if first >= len {
-                return;
-            }
-            let codes: __m256i = proven!({
-                // Four words of `a`, four of `b`, four of `a`, ...: the permutation brings them in order.
-                let words = _mm512_packs_epi32(a, b);
-                let moved = _mm512_adds_epi16(words, _mm512_set1_epi16(clamp.zero_point.into()));
-                let bytes = _mm512_packus_epi16(moved, moved);
-                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-                let bytes = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
-                let raised = _mm256_max_epu8(bytes, _mm256_set1_epi8(clamp.low as i8));
-                _mm256_min_epu8(raised, _mm256_set1_epi8(clamp.high as i8))
-            });
-            if len - first >= 32 && 2 * pair + 1 < N {
-                // SAFETY: the caller promises `len` writable bytes; the store needs no alignment.
-                proven!(_mm256_storeu_si256(to.add(first).cast(), codes));
-            } else {
-                // SAFETY: the mask holds what is left of `len`, which the caller promises writable.
-                proven!(_mm256_mask_storeu_epi8(
-                    to.add(first).cast(),
-                    first_bytes(len - first),
-                    codes
-                ));
-            }
-        }
-    }
-
-    #[inline(always)]
     fn spread(self, words: __m512i) -> __m512i {
         words
     }
@@ -318,6 +276,43 @@ impl Codes for Avx512 {
             let raised = _mm512_max_epu8(bytes, _mm512_set1_epi8(clamp.low as i8));
             _mm512_min_epu8(raised, _mm512_set1_epi8(clamp.high as i8))
         })
+    }
+
+    #[inline(always)]
+    fn side_by_side(self, joined: __m512i) -> __m512i {
+        proven!({
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, joined)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_parts<const P: usize>(self, to: [*mut u8; P], bytes: __m512i, len: usize) {
+        let halves: [__m256i; 2] =
+            proven!([_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)]);
+        for (p, &to) in to.iter().enumerate() {
+            let half = halves[p * 2 / P];
+            if P == 2 && len == 32 {
+                // SAFETY: the caller promises 32 writable bytes; the store needs no alignment.
+                proven!(_mm256_storeu_si256(to.cast(), half));
+            } else if P == 2 {
+                // SAFETY: the mask holds `len` bytes, which the caller promises writable.
+                proven!(_mm256_mask_storeu_epi8(to.cast(), first_bytes(len), half));
+            } else {
+                let quarter: __m128i = if p % 2 == 0 {
+                    proven!(_mm256_castsi256_si128(half))
+                } else {
+                    proven!(_mm256_extracti128_si256::<1>(half))
+                };
+                if len == 16 {
+                    // SAFETY: the caller promises 16 writable bytes; the store needs no alignment.
+                    proven!(_mm_storeu_si128(to.cast(), quarter));
+                } else {
+                    // SAFETY: the mask holds `len` bytes, which the caller promises writable.
+                    proven!(_mm_mask_storeu_epi8(to.cast(), first_bytes(len) as u16, quarter));
+                }
+            }
+        }
     }
 }
 
