@@ -14,6 +14,7 @@
 mod adam;
 mod augment;
 mod capture;
+mod fisher;
 mod loss;
 mod settings;
 mod trainee;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Progress, PtqError, QuantizedGraph, Samples};
 pub(crate) use adam::Adam;
 use capture::{Pairs, capture};
-use loss::Loss;
+use loss::{Goal, Loss};
 pub use settings::{Algorithm, Reconstruction, Variable};
 pub(crate) use trainee::StepSize;
 use trainee::Trainee;
@@ -41,7 +42,7 @@ use units::{Unit, scores, units};
 pub struct UnitReport {
     /// Its last layer.
     pub name: String,
-    /// Mean squared error per element before and after, of a network the divergence of its scores per image.
+    /// Mean squared error per element before and after, weighted where the step's `fisher` says so; of a network the divergence of its scores per image.
     pub error: [f64; 2],
     /// Images used.
     pub images: usize,
@@ -67,8 +68,7 @@ pub fn reconstruct(
         let mut rng = Rng::new(settings.seed ^ (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (learned, report) = match settings.scope {
             Scope::Layer | Scope::Block => {
-                let data = (samples, settings.budget_bytes, settings.drop > 0.0);
-                let pairs = capture(float, &quantized, &unit, data)?;
+                let pairs = capture((float, &quantized), &unit, samples, settings)?;
                 unit_by_outputs(&quantized, (unit, &pairs), (settings, &mut rng), progress)?
             }
             Scope::Network => {
@@ -158,8 +158,9 @@ fn divergence(
         let image = samples.get(index).map_err(|source| PtqError::Sample { index, source })?;
         let mut work = Workspace::serial();
         let target = teacher.run(std::slice::from_ref(&image), &mut work)?.swap_remove(0);
+        let goal = Goal::plain(target);
         let made = student.run(&[image], &mut work)?.swap_remove(0);
-        Ok(Loss::Divergence { weight: 1.0 }.gradient(&made, &target).0)
+        Ok(Loss::Divergence { weight: 1.0 }.gradient(&made, &goal).0)
     };
     let each = (0..images).into_par_iter().map(one).collect::<Result<Vec<f64>, PtqError>>()?;
     Ok(each.iter().sum::<f64>() / images.max(1) as f64)
@@ -200,13 +201,7 @@ fn unit_error(quantized: &QuantizedGraph, unit: &Unit, pairs: &Pairs) -> Result<
         .map(|batch| {
             let mut work = Workspace::serial();
             let made = session.run(&[pairs.inputs.batch(batch)], &mut work)?;
-            let target = pairs.targets.batch(batch);
-            let squares = made[0]
-                .f32s()
-                .iter()
-                .zip(target.f32s())
-                .map(|(y, t)| f64::from(y - t) * f64::from(y - t));
-            Ok(squares.sum())
+            Ok(pairs.goal(batch).squared_error(&made[0]))
         })
         .collect::<Result<_, PtqError>>()?;
     let count = images * pairs.targets.per_image();

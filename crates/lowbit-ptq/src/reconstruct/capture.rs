@@ -6,6 +6,9 @@ use lowbit_graph::{Graph, Session, ValueId, Workspace};
 use lowbit_tensor::Tensor;
 use rayon::prelude::*;
 
+use super::Reconstruction;
+use super::fisher::{self, Fisher};
+use super::loss::Goal;
 use super::units::Unit;
 use crate::{PtqError, QuantizedGraph, Samples, Side};
 
@@ -46,47 +49,95 @@ pub(crate) struct Pairs {
     pub(crate) float_inputs: Option<Captured>,
     /// What it makes in the float network.
     pub(crate) targets: Captured,
+    /// What each element's squared error is multiplied by; `None` is 1.
+    pub(crate) importance: Option<Captured>,
     /// Images held.
     pub(crate) images: usize,
 }
 
-/// Runs the float and the quantized network up to the unit.
+impl Pairs {
+    /// What the unit should make of the images at `indices`.
+    pub(crate) fn goal(&self, indices: &[usize]) -> Goal {
+        Goal {
+            values: self.targets.batch(indices),
+            importance: self.importance.as_ref().map(|all| all.batch(indices)),
+        }
+    }
+}
+
+/// Runs the float and the quantized network up to the unit; the float one to its end where errors are weighted.
 ///
 /// # Errors
 /// `Sample` or `Graph` when an image cannot be read or run.
 pub(crate) fn capture(
-    float: &Graph,
-    quantized: &QuantizedGraph,
+    (float, quantized): (&Graph, &QuantizedGraph),
     unit: &Unit,
-    (samples, budget_bytes, with_float): (&dyn Samples, usize, bool),
+    samples: &dyn Samples,
+    settings: &Reconstruction,
 ) -> Result<Pairs, PtqError> {
     let mut wanted = vec![unit.output];
-    if with_float {
+    if settings.drop > 0.0 {
         wanted.push(unit.input);
     }
-    let exact = Session::new(&float.between(float.inputs.clone(), wanted))?;
+    let exact = Exact::new(float, wanted, settings)?;
     let seen = quantized.seen(unit.input);
     let graph = &quantized.graph;
     let rounded = Session::new(&graph.between(graph.inputs.clone(), vec![seen]))?;
     let run = |index: usize, work: &mut Workspace| -> Result<Vec<Tensor>, PtqError> {
         let image = samples.get(index).map_err(|source| PtqError::Sample { index, source })?;
         let mut made = rounded.run(std::slice::from_ref(&image), work)?;
-        made.extend(exact.run(&[image], work)?);
+        made.extend(exact.run(image, index, work)?);
         Ok(made)
     };
     let first = run(0, &mut Workspace::parallel())?;
     let bytes: usize = first.iter().map(|t| 4 * t.len()).sum();
-    let images = samples.len().min((budget_bytes / bytes.max(1)).max(1));
+    let images = samples.len().min((settings.budget_bytes / bytes.max(1)).max(1));
     let mut parts = run_all(images, samples.len(), &run)?;
     let mut held = first.iter().enumerate().map(|(i, one)| gathered(one, (i, &mut parts)));
     let inputs = held.next().unwrap_or_default();
     let mut targets = held.next().unwrap_or_default();
-    let mut float_inputs = held.next();
+    let mut float_inputs = (settings.drop > 0.0).then(|| held.next()).flatten();
+    let mut importance = held.next();
     as_quantized(quantized, unit.output, (&targets.shape, &mut targets.values));
     if let Some(values) = &mut float_inputs {
         as_quantized(quantized, unit.input, (&values.shape, &mut values.values));
     }
-    Ok(Pairs { inputs, float_inputs, targets, images })
+    if let Some(gradients) = &mut importance {
+        fisher::weights(quantized, unit.output, gradients);
+    }
+    Ok(Pairs { inputs, float_inputs, targets, importance, images })
+}
+
+/// The float network's side.
+enum Exact {
+    Values(Session),
+    /// The wanted values, the gradient with respect to the first of them last.
+    Gradient(Fisher, Vec<ValueId>),
+}
+
+impl Exact {
+    fn new(
+        float: &Graph,
+        wanted: Vec<ValueId>,
+        settings: &Reconstruction,
+    ) -> Result<Exact, PtqError> {
+        if settings.fisher {
+            return Ok(Exact::Gradient(Fisher::new(float, settings.seed)?, wanted));
+        }
+        Ok(Exact::Values(Session::new(&float.between(float.inputs.clone(), wanted))?))
+    }
+
+    fn run(
+        &self,
+        image: Tensor,
+        index: usize,
+        work: &mut Workspace,
+    ) -> Result<Vec<Tensor>, PtqError> {
+        match self {
+            Exact::Values(session) => Ok(session.run(&[image], work)?),
+            Exact::Gradient(fisher, wanted) => fisher.run(&image, (index, wanted), work),
+        }
+    }
 }
 
 /// Result `i` of all images in one piece; each goes as it is copied, so that little is held twice.
@@ -129,17 +180,16 @@ pub(crate) fn as_quantized(
     value: ValueId,
     (shape, values): (&[usize], &mut [f32]),
 ) {
-    let Some(site) = quantized.site(value) else { return };
-    let Some(channels) = site.channels.as_ref().filter(|c| c.absorbers.reader != Side::Float)
-    else {
-        return;
-    };
-    let tensor = site.parameters;
+    let Some(factors) = reader_factors(quantized, value) else { return };
     let plane = shape.iter().skip(2).product::<usize>().max(1);
-    let count = channels.scales.len();
-    for (i, run) in values.chunks_mut(plane).enumerate() {
-        let c = i % count;
-        let factor = tensor.scale / channels.scales[c];
+    for (run, factor) in values.chunks_mut(plane).zip(factors.iter().cycle()) {
         run.iter_mut().for_each(|x| *x *= factor);
     }
+}
+
+/// What readers in the quantized graph see each channel of a float value multiplied by; `None` where they see it as it is.
+pub(super) fn reader_factors(quantized: &QuantizedGraph, value: ValueId) -> Option<Vec<f32>> {
+    let site = quantized.site(value)?;
+    let channels = site.channels.as_ref().filter(|c| c.absorbers.reader != Side::Float)?;
+    Some(channels.scales.iter().map(|scale| site.parameters.scale / scale).collect())
 }

@@ -2,10 +2,36 @@
 
 use lowbit_tensor::Tensor;
 
+/// What an output should be.
+#[derive(Clone, Debug)]
+pub(crate) struct Goal {
+    /// The float network's values.
+    pub(crate) values: Tensor,
+    /// What each element's squared error is multiplied by; `None` is 1. Of [`Loss::Squared`].
+    pub(crate) importance: Option<Tensor>,
+}
+
+impl Goal {
+    /// Every element counts the same.
+    pub(crate) fn plain(values: Tensor) -> Goal {
+        Goal { values, importance: None }
+    }
+
+    /// Σ h·(y - t)².
+    pub(crate) fn squared_error(&self, made: &Tensor) -> f64 {
+        let square = |(y, t): (&f32, &f32)| f64::from(y - t) * f64::from(y - t);
+        let squares = made.f32s().iter().zip(self.values.f32s()).map(square);
+        match &self.importance {
+            None => squares.sum(),
+            Some(h) => squares.zip(h.f32s()).map(|(square, h)| f64::from(*h) * square).sum(),
+        }
+    }
+}
+
 /// A loss of one output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Loss {
-    /// weight · Σ (y - t)².
+    /// weight · Σ h·(y - t)², h the goal's importance.
     Squared {
         /// The weight.
         weight: f32,
@@ -35,9 +61,10 @@ impl Loss {
     }
 
     /// Its value, and its gradient with respect to `made`.
-    pub(crate) fn gradient(self, made: &Tensor, target: &Tensor) -> (f64, Tensor) {
+    pub(crate) fn gradient(self, made: &Tensor, goal: &Goal) -> (f64, Tensor) {
         let mut sum = 0.0;
-        let values = match self {
+        let target = &goal.values;
+        let mut values: Vec<f32> = match self {
             Loss::Squared { .. } | Loss::Relative { .. } => {
                 let weight = self.weight(target);
                 let one = |(y, t): (&f32, &f32)| {
@@ -61,6 +88,10 @@ impl Loss {
                 values
             }
         };
+        if let (Loss::Squared { weight }, Some(h)) = (self, &goal.importance) {
+            sum = f64::from(weight) * goal.squared_error(made);
+            values.iter_mut().zip(h.f32s()).for_each(|(gradient, h)| *gradient *= h);
+        }
         (sum, Tensor::new(made.shape().clone(), values))
     }
 }
@@ -68,7 +99,7 @@ impl Loss {
 /// Below any probability that matters.
 const TINY: f32 = 1e-30;
 
-fn softmax(scores: &[f32]) -> Vec<f32> {
+pub(super) fn softmax(scores: &[f32]) -> Vec<f32> {
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f32> = scores.iter().map(|s| (s - largest).exp()).collect();
     let sum: f32 = powers.iter().sum();

@@ -61,9 +61,12 @@ pub struct Reconstruction {
     pub pull: f32,
     /// Share of input elements taken from the float network.
     pub drop: f32,
-    /// Memory for a unit's inputs and targets; where all images take more, fewer are used.
+    /// Whether squared errors are weighted by the squared gradient of the float network's loss (BRECQ's diagonal Fisher information);
+    /// of layers and blocks.
+    pub fisher: bool,
+    /// Memory for a unit's inputs, targets and their weights; where all images take more, fewer are used.
     pub budget_bytes: usize,
-    /// Of batches and dropped elements.
+    /// Of batches, dropped elements and labels drawn.
     pub seed: u64,
 }
 
@@ -115,6 +118,7 @@ impl Reconstruction {
             features: 0.0,
             pull: 0.0,
             drop: 0.0,
+            fisher: false,
             budget_bytes: BUDGET_BYTES,
             seed: 0,
         }
@@ -173,6 +177,9 @@ impl Reconstruction {
         };
         if found != 0.0 {
             return Err(format!("{name}: found {found}, expected 0 unless scope is {scopes}"));
+        }
+        if self.fisher && self.scope == Scope::Network {
+            return Err("fisher: found true, expected false unless scope is layer or block".into());
         }
         Ok(self)
     }

@@ -58,7 +58,9 @@ fn settings_that_would_be_ignored_are_refused() {
     refused(Reconstruction { settled: 1.5, ..weights }, "settled: found 1.5, expected 0 to 1");
     refused(Reconstruction { pull: 3.0, ..weights }, "pull: found 3, expected 0 unless variable");
     refused(Reconstruction { features: 1.0, ..weights }, "features: found 1, expected 0 unless");
-    refused(Reconstruction { drop: 0.5, ..named("distillation") }, "drop: found 0.5, expected 0");
+    let network = named("distillation");
+    refused(Reconstruction { drop: 0.5, ..network }, "drop: found 0.5, expected 0");
+    refused(Reconstruction { fisher: true, ..network }, "fisher: found true, expected false");
 }
 
 #[test]
@@ -84,8 +86,13 @@ fn a_small_budget_uses_fewer_images_and_still_runs() {
     let graph = residual();
     let start = nearest(&graph, 8, false);
     let settings = Reconstruction { budget_bytes: 3000, ..quick(Reconstruction::adaquant()) };
-    let (_, reports) = reconstruct(&graph, &start, &Noise(16), &settings, &|_| {}).unwrap();
-    assert!(reports.iter().all(|report| (1..16).contains(&report.images)), "{reports:?}");
+    let images = |settings: Reconstruction| {
+        let (_, reports) = reconstruct(&graph, &start, &Noise(16), &settings, &|_| {}).unwrap();
+        assert!(reports.iter().all(|report| (1..16).contains(&report.images)), "{reports:?}");
+        reports.iter().map(|report| report.images).sum::<usize>()
+    };
+    // Weights of errors take memory too.
+    assert!(images(Reconstruction { fisher: true, ..settings }) < images(settings));
 }
 
 #[test]

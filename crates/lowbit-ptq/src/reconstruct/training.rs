@@ -5,7 +5,7 @@ use lowbit_tensor::{Rng, Tensor};
 use rayon::prelude::*;
 
 use super::capture::{Pairs, as_quantized};
-use super::loss::Loss;
+use super::loss::{Goal, Loss};
 use super::trainee::Trainee;
 use super::{Reconstruction, augment, shards};
 use crate::{Progress, PtqError, QuantizedGraph, Samples};
@@ -21,7 +21,7 @@ pub(super) enum Source<'a> {
 /// A part of a batch: what the unit reads, and what it should make.
 struct Shard {
     input: Tensor,
-    targets: Vec<Tensor>,
+    goals: Vec<Goal>,
 }
 
 /// A unit while it is learned.
@@ -103,9 +103,9 @@ impl<'a> Training<'a> {
                 let all: Vec<&Tensor> = std::iter::once(&shard.input).chain(&feeds).collect();
                 let tape = session.record(&all, work)?;
                 let mut seeds = vec![];
-                for (&(output, loss), target) in outputs.iter().zip(&shard.targets) {
+                for (&(output, loss), goal) in outputs.iter().zip(&shard.goals) {
                     let made = tape.value(output).expect("the tape holds the unit's outputs");
-                    seeds.push((output, loss.gradient(made, target).1));
+                    seeds.push((output, loss.gradient(made, goal).1));
                 }
                 let gradients = session.backward(&tape, &seeds, learned, work)?;
                 tape.recycle(work);
@@ -133,8 +133,8 @@ impl Source<'_> {
     ) -> Result<Shard, PtqError> {
         match self {
             Source::Captured(pairs) => {
-                let targets = vec![pairs.targets.batch(indices)];
-                Ok(Shard { input: mixed(pairs, indices, drop, rng), targets })
+                let goals = vec![pairs.goal(indices)];
+                Ok(Shard { input: mixed(pairs, indices, drop, rng), goals })
             }
             Source::Images { samples, teacher, watched } => {
                 let mut values = vec![];
@@ -156,7 +156,7 @@ impl Source<'_> {
                         as_quantized(quantized, value, (&shape, values));
                     }
                 }
-                Ok(Shard { input, targets })
+                Ok(Shard { input, goals: targets.into_iter().map(Goal::plain).collect() })
             }
         }
     }

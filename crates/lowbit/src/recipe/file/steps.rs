@@ -62,6 +62,7 @@ struct ReconstructionFile {
     features: Option<f32>,
     pull: Option<f32>,
     drop: Option<f32>,
+    fisher: Option<bool>,
     budget_mib: Option<usize>,
 }
 
@@ -186,6 +187,7 @@ fn reconstruction(settings: Reconstruction, typed: ReconstructionFile) -> Result
         features: typed.features.unwrap_or(settings.features),
         pull: typed.pull.unwrap_or(settings.pull),
         drop: typed.drop.unwrap_or(settings.drop),
+        fisher: typed.fisher.unwrap_or(settings.fisher),
         budget_bytes: typed.budget_mib.map_or(settings.budget_bytes, |mib| mib << 20),
         ..settings
     };
