@@ -383,6 +383,14 @@ fn formats_hold_the_same_model() {
 }
 
 #[test]
+fn qonnx_says_what_it_takes_from_a_recipe() {
+    let lost = "--format qonnx leaves out channel_scales";
+    check(&fast(&["--format", "qonnx"]), 0, &[], &[lost]);
+    let output = lowbit(&TempDir::new().unwrap(), &fast(&["--format", "qdq"]));
+    assert!(!text(&output.stderr).contains("channel_scales"));
+}
+
+#[test]
 fn qonnx_refuses_other_grids_by_layer_and_grid() {
     let args = ["--weights", "kmeans-16", "--format", "qonnx"];
     check(&fast(&args), 1, &[], &["grid codebook per tensor", "use qdq-packed"]);

@@ -6,7 +6,7 @@ use lowbit_graph::{Graph, passes};
 use lowbit_onnx::OnnxError;
 use lowbit_ptq::{pack, qcdq};
 
-use crate::{Error, Notes, Quantized, compressed};
+use crate::{Error, Notes, Quantized, Recipe, compressed};
 
 /// The forms of a quantized model's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,17 @@ impl Format {
     pub fn of(quantized: &Quantized) -> Format {
         let wide = quantized.quantized.weights.iter().all(|weight| weight.coded.bits() >= 8);
         if wide { Format::Qdq } else { Format::QdqPacked }
+    }
+
+    /// A recipe without what this form cannot hold, and a sentence about what that is, where it has such a thing.
+    #[must_use]
+    pub fn fitted(self, recipe: Recipe) -> (Recipe, Option<&'static str>) {
+        // QONNX has one quantizer where scales per channel need another before than behind.
+        if self != Format::Qonnx || !recipe.has_channel_scales() {
+            return (recipe, None);
+        }
+        let lost = "--format qonnx leaves out channel_scales: activations get one scale per tensor";
+        (Recipe { channel_scales: false, ..recipe }, Some(lost))
     }
 
     /// What file names end with.

@@ -94,7 +94,10 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<Verdict> {
     let terminal = Terminal::new(&args.general, args.json.as_ref());
     let source = args.model.clone().map_or(ModelSource::Embedded, ModelSource::File);
     let target = target(args, &source)?;
-    let recipe = recipe(args)?;
+    let (recipe, lost) = recipe(args)?;
+    if let Some(lost) = lost {
+        terminal.note(format_args!("{lost}"));
+    }
     let chosen = match recipe.calibration {
         Source::Images => images::choose(&terminal, &args.images, &source)?,
         Source::Distilled(_) | Source::Statistics => {
@@ -219,20 +222,22 @@ fn notes(args: &QuantizeArgs, opened: &Opened, chosen: &Chosen) -> anyhow::Resul
     })
 }
 
-/// The recipe, with what the command line changes.
-fn recipe(args: &QuantizeArgs) -> anyhow::Result<Recipe> {
+/// The recipe, with what the command line changes, and what the format took from it.
+fn recipe(args: &QuantizeArgs) -> anyhow::Result<(Recipe, Option<&'static str>)> {
     let (_, recipe) = Recipe::open(&args.recipe)?;
     let calibration = match recipe.calibration {
         Source::Images if args.images.is_data_free() => Source::DISTILLED,
         known => known,
     };
-    Ok(Recipe {
+    let recipe = Recipe {
         activations: args.observer.unwrap_or(recipe.activations),
         weights: args.weights.clone().unwrap_or(recipe.weights),
-        // QONNX has one quantizer where scales per channel need another before than behind.
-        channel_scales: recipe.channel_scales && args.format != Some(FormatName::Qonnx),
         calibration,
         ..recipe
+    };
+    Ok(match args.format {
+        Some(format) => Format::from(format).fitted(recipe),
+        None => (recipe, None),
     })
 }
 
