@@ -6,14 +6,12 @@ CIFAR-10: 512 training images calibrate, all 10,000 test images evaluate. Photog
 800 evaluate. With `--check` the exit code is 1 when a model misses its target.
 """
 
-import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from models import MODELS, REPO, Model
+from models import MODELS, Model
+from quantizing import cost, parser, picked, quantize, smaller
 
 # Model: largest drop in points (None: no labels that fit), least agreement in percent.
 TARGETS = {
@@ -22,49 +20,39 @@ TARGETS = {
 }
 
 
-def quantize(lowbit: Path, model: Model, folder: Path, more: list[str]) -> dict:
-    preprocess = folder / f"{model.name}.toml"
-    preprocess.write_text(model.preprocess)
-    calibration = "512" if model.small else "200"
-    data = model.data
-    if TARGETS.get(model.name, (0, 0))[0] is None:
-        data = folder / "unlabelled.csv"
-        rows = model.data.read_text().splitlines()[1:]
-        data.write_text("file\n" + "".join(f"{model.data.parent / row.split(',')[0]}\n" for row in rows))
-    command = [lowbit, "quantize", model.path, "--data", data, "--preprocess", preprocess, "--calib-images", calibration,
-               "-o", folder / f"{model.name}.onnx", "--json", "-", *more]
-    return json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
+def flags(model: Model, folder: Path) -> list:
+    calibration = ["--calib-images", "512" if model.small else "200"]
+    if TARGETS.get(model.name, (0, 0))[0] is not None:
+        return calibration
+    data = folder / "unlabelled.csv"
+    rows = model.data.read_text().splitlines()[1:]
+    data.write_text("file\n" + "".join(f"{model.data.parent / row.split(',')[0]}\n" for row in rows))
+    return [*calibration, "--data", data]
 
 
 def row(model: Model, found: dict) -> tuple[str, bool]:
     drop, least = TARGETS.get(model.name, (None, 0.0))
     accuracy, good = "| - | - | - ", True
     if found["float"]:
-        points = found["drop"]["top1"]
-        low, high = found["drop"]["ci95"]
-        accuracy = (f"| {found['float']['top1']:.2f} | {found['quantized']['top1']:.2f} "
-                    f"| {points:+.2f} ({low:+.2f} to {high:+.2f}) ")
-        good = drop is None or points <= drop
+        accuracy = f"| {cost(found)} "
+        good = drop is None or found["drop"]["top1"] <= drop
     good = good and found["agreement"] >= least
-    ratio = found["size_bytes"]["float"] / found["size_bytes"]["quantized"]
-    return f"| {model.name} | {found['images']:,} {accuracy}| {found['agreement']:.2f} | {ratio:.2f}x |", good
+    return f"| {model.name} | {found['images']:,} {accuracy}| {found['agreement']:.2f} | {smaller(found):.2f}x |", good
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lowbit", type=Path, default=REPO / "target/release/lowbit")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--observer", default="")
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--observer", default="")
+    args = arguments.parse_args()
     more = ["--observer", args.observer] if args.observer else []
     print("| model | images | float | int8 | drop, points (95 %) | agreement % | smaller |\n|---|---|---|---|---|---|---|")
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
-            if args.only and model.name not in args.only.split(","):
+            if not picked(model.name, args.only):
                 continue
-            text, good = row(model, quantize(args.lowbit, model, Path(folder), more))
+            found = quantize(args.lowbit, model, Path(folder), [*flags(model, Path(folder)), *more])
+            text, good = row(model, found)
             print(text, flush=True)
             if not good:
                 missed.append(model.name)
