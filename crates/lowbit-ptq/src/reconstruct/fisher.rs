@@ -4,11 +4,13 @@
 //! ```text
 //! for each image: y ~ softmax(scores)        the model's own label, drawn with a seed
 //!                 g = ∂(-log p_y)/∂output    through the float network
-//! h = g² / mean of g² over all images and elements
+//! r = root of the mean of g² over all images and elements
+//! h = (1 + |g|/r)² / mean of (1 + |g|/r)²
 //! loss of the unit = Σ h·(output - target)²
 //! ```
-//! Differs from the authors' code, which takes the gradient of the divergence between the scores of the network quantized up to the unit and
-//! the float ones, and adds 1 to its magnitude: here h is the Fisher information as the paper defines it, no labels needed.
+//! Differs from the paper, as the authors' code does, in the 1 that is added: of a network that is sure of most images, g² alone leaves
+//! those out. The code takes the gradient of the divergence between the scores of the network quantized up to the unit and the float ones;
+//! here it is the Fisher information as the paper defines it, with labels drawn from the model.
 
 use lowbit_graph::{Graph, Session, ValueId, Workspace};
 use lowbit_tensor::{Rng, Tensor};
@@ -79,13 +81,15 @@ pub(super) fn weights(quantized: &QuantizedGraph, value: ValueId, gradients: &mu
         let runs = gradients.values.chunks_mut(plane).zip(factors.iter().cycle());
         runs.for_each(|(run, factor)| run.iter_mut().for_each(|g| *g /= factor));
     }
-    let squares = gradients.values.iter().map(|&g| f64::from(g) * f64::from(g));
-    let mean = squares.sum::<f64>() / gradients.values.len().max(1) as f64;
-    if mean < f64::MIN_POSITIVE {
-        gradients.values.fill(1.0);
-        return;
-    }
+    let root = mean_square(&gradients.values).sqrt().max(f64::MIN_POSITIVE);
+    gradients.values.iter_mut().for_each(|g| *g = (1.0 + f64::from(g.abs()) / root) as f32);
+    let mean = mean_square(&gradients.values);
     gradients.values.iter_mut().for_each(|g| *g = (f64::from(*g) * f64::from(*g) / mean) as f32);
+}
+
+fn mean_square(values: &[f32]) -> f64 {
+    let squares = values.iter().map(|&x| f64::from(x) * f64::from(x));
+    squares.sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]
