@@ -70,7 +70,7 @@ fn better_flags(
     subset: &Subset,
     used: &Preprocess,
 ) -> anyhow::Result<Option<(String, f64, f64)>> {
-    let runner = Runner::new(&model.graph)?;
+    let runner = Runner::new(&model.graph, &model.input_shape)?;
     let subset = subset.spread(TRIED_IMAGES);
     let top1 = |preprocess: &Preprocess| -> anyhow::Result<f64> {
         let images = Images::new(subset.clone(), preprocess);

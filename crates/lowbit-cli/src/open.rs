@@ -146,7 +146,7 @@ fn class_count(model: &Model, open: InputShape) -> anyhow::Result<usize> {
     let dims = model.image_dims();
     let [a, b, c] = std::array::from_fn(|axis| dims[axis].unwrap_or(open[axis]));
     let gray = Tensor::new([1, a, b, c], vec![0.5f32; a * b * c]);
-    Ok(Runner::new(&model.graph)?.scores(gray, &mut Workspace::serial())?.len())
+    Ok(Runner::new(&model.graph, &model.input_shape)?.scores(gray, &mut Workspace::serial())?.len())
 }
 
 /// Whether images of shape `found` fit a model of dimensions `dims`.

@@ -59,6 +59,7 @@ pub use shape::{ConstantOfShape, ShapeOf};
 pub use softmax::Softmax;
 pub use split::Split;
 pub use unary::Unary;
+pub use window::Window;
 
 use crate::{OpError, Workspace};
 
@@ -233,6 +234,16 @@ impl Op {
                 | Op::Expand
                 | Op::Identity
         )
+    }
+
+    /// Whether it makes or reads quantized codes.
+    #[must_use]
+    pub fn is_quantized(&self) -> bool {
+        let name = self.name();
+        name.contains("Quantize")
+            || name.contains("quantize")
+            || name.starts_with('Q')
+            || name.ends_with("Integer")
     }
 
     /// Computes the outputs from the inputs.

@@ -107,8 +107,7 @@ fn quantize(
     fs::write(&path, quantized.to_bytes(format, &Notes::default())?)?;
     let inputs = (0..evaluation.len()).map(|i| evaluation.get(i)).collect::<Result<Vec<_>>>()?;
     write_npy(&dir.join("inputs.npy"), &stack(&inputs))?;
-    let scores = |graph: &Graph| -> Result<Tensor> {
-        let runner = Runner::new(graph)?;
+    let scores_of = |runner: Runner| -> Result<Tensor> {
         let rows: Result<Vec<_>> = inputs
             .par_iter()
             .map_init(Workspace::serial, |work, input| {
@@ -118,6 +117,7 @@ fn quantize(
             .collect();
         Ok(stack(&rows?))
     };
+    let scores = |graph: &Graph| scores_of(Runner::new(graph, inputs[0].shape())?);
     write_npy(&dir.join("float.npy"), &scores(&quantized.float.model.graph)?)?;
     let integer = scores(&quantized.integer)?;
     write_npy(&dir.join("integer.npy"), &integer)?;
@@ -125,6 +125,9 @@ fn quantize(
     let bits = |scores: &Tensor| scores.f32s().iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
     if bits(&read) != bits(&integer) {
         return Err("the exported file, read back, gives other scores".into());
+    }
+    if bits(&scores_of(Runner::oracle(&quantized.integer)?)?) != bits(&integer) {
+        return Err("the compiled network gives other scores than the graph's own executor".into());
     }
     let labels: Vec<f32> = (0..evaluation.len()).map(|i| label(evaluation, i)).collect();
     write_npy(&dir.join("labels.npy"), &Tensor::vector(labels))?;

@@ -31,6 +31,9 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A model that was compiled is fed something else.
+    #[error(transparent)]
+    Runtime(Box<lowbit_runtime::RuntimeError>),
     /// A rule's name.
     #[error(transparent)]
     Rule(#[from] lowbit_quant::QuantError),
@@ -89,5 +92,6 @@ macro_rules! boxed {
 boxed!(
     Graph from lowbit_graph::GraphError,
     Data from lowbit_data::DataError,
-    Ptq from lowbit_ptq::PtqError
+    Ptq from lowbit_ptq::PtqError,
+    Runtime from lowbit_runtime::RuntimeError
 );

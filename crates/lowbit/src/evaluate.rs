@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lowbit_graph::{Graph, Session, Workspace};
 use lowbit_ptq::{Progress, PtqError, Samples};
+use lowbit_runtime::Network;
 use lowbit_tensor::{DType, Tensor};
 use rayon::prelude::*;
 
@@ -20,19 +21,47 @@ pub struct Outcome {
     pub correct5: Option<bool>,
 }
 
-/// A classifier that can run on many threads.
+/// A classifier that can run on many threads: compiled where it is quantized, else by the graph's own executor.
 #[derive(Debug)]
 pub struct Runner {
-    session: Session,
+    runs: Runs,
+}
+
+#[derive(Debug)]
+enum Runs {
+    Compiled(lowbit_runtime::Model),
+    Graph(Session),
 }
 
 impl Runner {
-    /// Prepares a graph.
+    /// Prepares a graph for images of `dims`, the first being the batch. A quantized graph that cannot be compiled, or whose batch is
+    /// fixed at more than one, is run by the graph's own executor.
     ///
     /// # Errors
     /// `Graph` when it is not valid.
-    pub fn new(graph: &Graph) -> Result<Runner, Error> {
-        Ok(Runner { session: Session::new(graph)? })
+    pub fn new(graph: &Graph, dims: &[usize]) -> Result<Runner, Error> {
+        let integer = graph.nodes.iter().any(|node| node.op.is_quantized());
+        let network = integer.then(|| Network::new(graph, dims)).and_then(Result::ok);
+        match network {
+            Some(network) if network.outputs.len() == 1 => {
+                Ok(Runner { runs: Runs::Compiled(lowbit_runtime::Model::new(&network)) })
+            }
+            _ => Runner::oracle(graph),
+        }
+    }
+
+    /// Prepares a graph to be run by its own executor, the definition of what every operator computes.
+    ///
+    /// # Errors
+    /// `Graph` when it is not valid.
+    pub fn oracle(graph: &Graph) -> Result<Runner, Error> {
+        Ok(Runner { runs: Runs::Graph(Session::new(graph)?) })
+    }
+
+    /// Whether the graph was compiled.
+    #[must_use]
+    pub fn is_compiled(&self) -> bool {
+        matches!(self.runs, Runs::Compiled(_))
     }
 
     /// The scores of a batch of one image: all elements of the model's first output.
@@ -40,7 +69,11 @@ impl Runner {
     /// # Errors
     /// `Graph` when the input does not fit, `NotAClassifier` when the output is not float scores of one image.
     pub fn scores(&self, input: Tensor, work: &mut Workspace) -> Result<Vec<f32>, Error> {
-        let outputs = self.session.run(&[input], work)?;
+        let session = match &self.runs {
+            Runs::Graph(session) => session,
+            Runs::Compiled(model) => return Ok(model.run(input.f32s())?),
+        };
+        let outputs = session.run(&[input], work)?;
         let wrong = |found: String| Error::NotAClassifier {
             what: "output",
             found,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use lowbit_data::Preprocess;
+use lowbit_graph::Graph;
 use lowbit_graph::passes::{self, Placement};
-use lowbit_graph::{Graph, Op};
 use lowbit_ptq::BatchNormStatistics;
 use lowbit_tensor::{DType, Shape, Tensor};
 
@@ -108,7 +108,7 @@ impl Model {
         let shape = example.shape();
         let input_shape = [shape[0], shape[1], shape[2], shape[3]];
         let canonical = passes::canonicalize(&imported, &[example])?;
-        let quantized = canonical.nodes.iter().any(|node| is_quantized(&node.op));
+        let quantized = canonical.nodes.iter().any(|node| node.op.is_quantized());
         let (graph, placements) = if quantized {
             let (lowered, placements) = passes::lower_qdq(&canonical)?;
             (lowered, Some(placements))
@@ -153,14 +153,6 @@ impl Model {
     pub fn constant_bytes(&self) -> usize {
         self.graph.constants().map(|(_, tensor)| tensor.size_bytes()).sum()
     }
-}
-
-fn is_quantized(op: &Op) -> bool {
-    let name = op.name();
-    name.contains("quantize")
-        || name.contains("Quantize")
-        || name.starts_with('Q')
-        || name.ends_with("Integer")
 }
 
 /// One gray image, from which passes learn shapes.

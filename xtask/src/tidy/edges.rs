@@ -11,6 +11,7 @@ pub(super) const EDGES: &[(&str, &[&str])] = &[
     ("lowbit-onnx", &["lowbit-graph", "lowbit-tensor"]),
     ("lowbit-data", &[]),
     ("lowbit-ptq", &["lowbit-graph", "lowbit-quant", "lowbit-tensor"]),
+    ("lowbit-runtime", &["lowbit-graph", "lowbit-kernels", "lowbit-onnx", "lowbit-tensor"]),
     (
         "lowbit",
         &[
@@ -19,6 +20,7 @@ pub(super) const EDGES: &[(&str, &[&str])] = &[
             "lowbit-onnx",
             "lowbit-ptq",
             "lowbit-quant",
+            "lowbit-runtime",
             "lowbit-tensor",
         ],
     ),

@@ -141,7 +141,8 @@ fn evaluate_all(
     subset: &Subset,
     stage: &Stage,
 ) -> anyhow::Result<Vec<Vec<Outcome>>> {
-    let runner = |opened: &Opened| anyhow::Ok(Runner::new(&opened.model.graph)?);
+    let runner =
+        |opened: &Opened| anyhow::Ok(Runner::new(&opened.model.graph, &opened.model.input_shape)?);
     let runners: Vec<Runner> = models.iter().map(runner).collect::<anyhow::Result<_>>()?;
     let images = |opened: &Opened| Images::new(subset.clone(), &opened.preprocess);
     if models.iter().all(|opened| opened.preprocess == models[0].preprocess) {

@@ -320,8 +320,8 @@ fn evaluate(
     drop(stage);
     let mut evaluation = None;
     if let Some(subset) = &chosen.evaluation {
-        let float = Runner::new(&quantized.float.model.graph)?;
-        let integer = Runner::new(&quantized.integer)?;
+        let float = Runner::new(&quantized.float.model.graph, &quantized.float.model.input_shape)?;
+        let integer = Runner::new(&quantized.integer, &quantized.float.model.input_shape)?;
         let images = Images::new(subset.clone(), &opened.preprocess);
         let stage = Stage::start(terminal, "evaluate", images.len());
         let outcomes = lowbit::evaluate(&[&float, &integer], &images, &|n| stage.advance(n))?;

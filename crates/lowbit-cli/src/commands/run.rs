@@ -59,7 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         Some(path) => Some(read_classes(path)?),
         None => opened.model.notes.classes.clone(),
     };
-    let runner = Runner::new(&opened.model.graph)?;
+    let runner = Runner::new(&opened.model.graph, &opened.model.input_shape)?;
     let mut work = Workspace::serial();
     for path in &args.images {
         let scores = runner.scores(input(&opened, &Image::open(path)?)?, &mut work)?;

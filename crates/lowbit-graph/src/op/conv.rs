@@ -7,7 +7,7 @@ use lowbit_tensor::{Shape, Tensor};
 
 use super::Inputs;
 use super::qparams::dims4;
-use super::window::{WindowSpec, resolve_window};
+use super::window::{Window, WindowSpec, resolve_window};
 use crate::{OpError, Workspace};
 
 /// Fused after a linear operator.
@@ -119,17 +119,7 @@ impl Conv {
                 expected: format!("{per_group} x {} groups", self.groups),
             });
         }
-        let window = resolve_window(
-            [h, w],
-            &WindowSpec {
-                kernel: [kh, kw],
-                strides: self.strides,
-                dilations: self.dilations,
-                pads: self.pads,
-                auto_pad: self.auto_pad,
-                ceil_mode: false,
-            },
-        )?;
+        let window = self.window([h, w], [kh, kw])?;
         let geometry = ConvGeometry {
             channels_in: c,
             channels_out,
@@ -141,6 +131,22 @@ impl Conv {
             groups: self.groups,
         };
         Ok((geometry, Shape::from([n, channels_out, window.output[0], window.output[1]])))
+    }
+
+    /// Where a kernel of height and width `kernel` falls on an input of height and width `input`.
+    ///
+    /// # Errors
+    /// `Invalid` when an attribute is 0 or absurd, or when no window fits.
+    pub fn window(&self, input: [usize; 2], kernel: [usize; 2]) -> Result<Window, OpError> {
+        let spec = WindowSpec {
+            kernel,
+            strides: self.strides,
+            dilations: self.dilations,
+            pads: self.pads,
+            auto_pad: self.auto_pad,
+            ceil_mode: false,
+        };
+        resolve_window(input, &spec)
     }
 
     /// Packs a constant weight and bias.

@@ -32,6 +32,22 @@ pub struct Pool2d {
 }
 
 impl Pool2d {
+    /// Where the windows fall on an input of height and width `input`.
+    ///
+    /// # Errors
+    /// `Invalid` when an attribute is 0 or absurd, or when no window fits.
+    pub fn window(&self, input: [usize; 2]) -> Result<Window, OpError> {
+        let spec = WindowSpec {
+            kernel: self.kernel,
+            strides: self.strides,
+            dilations: self.dilations,
+            pads: self.pads,
+            auto_pad: self.auto_pad,
+            ceil_mode: self.ceil_mode,
+        };
+        resolve_window(input, &spec)
+    }
+
     pub(crate) fn max(&self, inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError> {
         let tensor = inputs.required(0, "X")?;
         match tensor.buffer() {
@@ -171,15 +187,7 @@ impl Pool2d {
             });
         }
         let input = [tensor.shape()[2], tensor.shape()[3]];
-        let spec = WindowSpec {
-            kernel: self.kernel,
-            strides: self.strides,
-            dilations: self.dilations,
-            pads: self.pads,
-            auto_pad: self.auto_pad,
-            ceil_mode: self.ceil_mode,
-        };
-        let window = resolve_window(input, &spec)?;
+        let window = self.window(input)?;
         let spans = [0, 1].map(|axis| span(self.kernel[axis], self.dilations[axis]));
         if (0..4).any(|side| window.pads[side] >= spans[side % 2]) {
             return Err(OpError::Invalid(format!(

@@ -3,7 +3,6 @@
 use lowbit_tensor::{Shape, Tensor};
 
 use super::qparams::{Code, QParam, by_code_type, dims4};
-use super::window::{WindowSpec, resolve_window};
 use super::{Inputs, Pool2d};
 use crate::{OpError, Workspace};
 
@@ -54,15 +53,7 @@ fn average_of<T: Code>(
     let (x, codes) = inputs.typed::<T>(0, "x")?;
     let (from, to) = (QParam::read::<T>(inputs, 1)?, QParam::read::<T>(inputs, 3)?);
     let [n, c, h, w] = dims4(0, x)?;
-    let spec = WindowSpec {
-        kernel: pool.kernel,
-        strides: pool.strides,
-        dilations: pool.dilations,
-        pads: pool.pads,
-        auto_pad: pool.auto_pad,
-        ceil_mode: pool.ceil_mode,
-    };
-    let window = resolve_window([h, w], &spec)?;
+    let window = pool.window([h, w])?;
     let [oh, ow] = window.output;
     let shape = Shape::from([n, c, oh, ow]);
     let mut out = T::buffer(work, &shape)?;

@@ -22,11 +22,11 @@ pub(crate) struct WindowSpec {
 
 /// Windows laid over an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub struct Window {
     /// Windows along height and width.
-    pub(crate) output: [usize; 2],
+    pub output: [usize; 2],
     /// Top, left, bottom, right, as resolved.
-    pub(crate) pads: [usize; 4],
+    pub pads: [usize; 4],
 }
 
 /// Largest extent or attribute: products of two stay far inside i64.

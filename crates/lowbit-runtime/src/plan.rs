@@ -1,0 +1,222 @@
+//! A network made ready for this CPU: layouts, one block of memory, packed weights, steps in order.
+
+mod glue;
+mod memory;
+mod step;
+
+use std::ops::Range;
+
+use lowbit_kernels::Isa;
+use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
+
+use crate::network::{Form, Kind, Network, Value, ValueIndex};
+use crate::plan::memory::{Lifetime, place};
+use crate::plan::step::Compiled;
+
+/// Where a value lies while a plan runs.
+#[derive(Clone, Debug)]
+struct Slot {
+    /// Bytes of the arena for codes, elements of the floats otherwise.
+    range: Range<usize>,
+    /// How codes lie.
+    layout: ImageLayout,
+    /// The code of the border.
+    zero_point: u8,
+}
+
+/// A network compiled for one CPU. Immutable, shared by all that run it.
+#[derive(Debug)]
+pub struct Plan {
+    slots: Vec<Slot>,
+    steps: Vec<Compiled>,
+    arena_len: usize,
+    floats_len: usize,
+    input: ValueIndex,
+    outputs: Vec<ValueIndex>,
+    input_len: usize,
+    output_len: usize,
+}
+
+/// The memory of one run at a time.
+#[derive(Debug)]
+pub struct Memory {
+    arena: Arena,
+    floats: Vec<f32>,
+}
+
+/// What a step of a plan is, for tables.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepInfo {
+    /// The node it stems from.
+    pub name: String,
+    /// What it does.
+    pub kind: &'static str,
+    /// The kernel that runs, for convolutions.
+    pub kernel: Option<&'static str>,
+    /// Multiplications for one image.
+    pub macs: usize,
+    /// Bytes of its packed weights.
+    pub weight_bytes: usize,
+    /// Height, width and channels of its result.
+    pub output: [usize; 3],
+}
+
+impl Plan {
+    /// Chooses kernels of `isa`, packs weights, lays out memory.
+    #[must_use]
+    pub fn new(network: &Network, isa: Isa) -> Plan {
+        let layouts = layouts(network);
+        let slots = slots(network, &layouts);
+        let steps =
+            network.steps.iter().map(|step| Compiled::new(isa, step, network, &layouts)).collect();
+        let end = |codes: bool| {
+            let ends = slots.iter().zip(&network.values);
+            let ends = ends.filter(|(_, value)| value.codes().is_some() == codes);
+            ends.map(|(slot, _)| slot.range.end).max().unwrap_or(0)
+        };
+        let output_len = network.outputs.first().map_or(0, |&output| network.values[output].len());
+        Plan {
+            arena_len: end(true),
+            floats_len: end(false),
+            steps,
+            input: network.input,
+            outputs: network.outputs.clone(),
+            input_len: network.values[network.input].len(),
+            output_len,
+            slots,
+        }
+    }
+
+    /// Floats of one input image.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.input_len
+    }
+
+    /// Scores of one image: elements of the first output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.output_len
+    }
+
+    /// Bytes of activations while an image runs.
+    #[must_use]
+    pub fn activation_bytes(&self) -> usize {
+        self.arena_len + 4 * self.floats_len
+    }
+
+    /// Bytes of packed weights.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.steps.iter().map(Compiled::weight_bytes).sum()
+    }
+
+    /// What the steps are, in the order in which they run.
+    #[must_use]
+    pub fn steps(&self) -> Vec<StepInfo> {
+        self.steps.iter().map(|step| step.info().clone()).collect()
+    }
+
+    /// Memory to run in.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory { arena: Arena::new(self.arena_len), floats: vec![0.0; self.floats_len] }
+    }
+
+    /// Runs one image and writes the first output.
+    ///
+    /// # Panics
+    /// When a length is not [`Plan::input_len`] or [`Plan::output_len`], or the memory is that of another plan.
+    pub fn run(&self, input: &[f32], output: &mut [f32], memory: &mut Memory, pool: &Pool) {
+        self.run_observed((input, output), memory, pool, &mut |_| {});
+    }
+
+    /// As [`Plan::run`]; calls `observe` with the number of each step that is done.
+    ///
+    /// # Panics
+    /// As [`Plan::run`].
+    pub fn run_observed(
+        &self,
+        (input, output): (&[f32], &mut [f32]),
+        memory: &mut Memory,
+        pool: &Pool,
+        observe: &mut dyn FnMut(usize),
+    ) {
+        assert_eq!(input.len(), self.input_len, "floats of the input");
+        assert_eq!(output.len(), self.output_len, "floats of the output");
+        assert_eq!(memory.arena.len(), self.arena_len, "memory of this plan");
+        for (index, step) in self.steps.iter().enumerate() {
+            step.run(self, input, memory, pool);
+            observe(index);
+        }
+        let slot = &self.slots[self.outputs[0]];
+        output.copy_from_slice(&memory.floats[slot.range.clone()]);
+    }
+}
+
+/// How each value lies: the border is the widest that a reader wants.
+fn layouts(network: &Network) -> Vec<ImageLayout> {
+    let mut borders = vec![[0usize; 4]; network.values.len()];
+    for step in &network.steps {
+        let Kind::Conv(conv) = &step.kind else { continue };
+        let (x, y) = (step.inputs[0], step.outputs[0]);
+        let ([height, width, _], [oh, ow, _]) =
+            (network.values[x].image(), network.values[y].image());
+        let window = conv.window;
+        for (axis, (extent, outputs)) in [(height, oh), (width, ow)].into_iter().enumerate() {
+            let reach = (outputs - 1) * window.strides[axis]
+                + (window.kernel[axis] - 1) * window.dilations[axis]
+                + 1;
+            let after = reach.saturating_sub(window.pads[axis] + extent);
+            borders[x][axis] = borders[x][axis].max(window.pads[axis]);
+            borders[x][axis + 2] = borders[x][axis + 2].max(after);
+        }
+    }
+    let layout = |(value, border): (&Value, [usize; 4])| {
+        let [height, width, channels] = value.image();
+        ImageLayout::new(height, width, channels, border)
+    };
+    network.values.iter().zip(borders).map(layout).collect()
+}
+
+fn slots(network: &Network, layouts: &[ImageLayout]) -> Vec<Slot> {
+    let last = network.steps.len();
+    let mut lifetimes: Vec<Lifetime> = network
+        .values
+        .iter()
+        .zip(layouts)
+        .map(|(value, layout)| Lifetime {
+            len: match value.form {
+                Form::Codes(_) => layout.len(),
+                Form::Floats => value.len(),
+            },
+            first: usize::MAX,
+            last: 0,
+        })
+        .collect();
+    for (index, step) in network.steps.iter().enumerate() {
+        for &value in step.inputs.iter().chain(&step.outputs) {
+            let lifetime = &mut lifetimes[value];
+            lifetime.first = lifetime.first.min(index);
+            lifetime.last = index;
+        }
+    }
+    network.outputs.iter().for_each(|&output| lifetimes[output].last = last);
+    // The caller keeps the input.
+    lifetimes[network.input].len = 0;
+    let kinds = [true, false].map(|codes| {
+        let of_kind =
+            |(value, lifetime): (&Value, &Lifetime)| match value.codes().is_some() == codes {
+                true => *lifetime,
+                false => Lifetime { len: 0, ..*lifetime },
+            };
+        place(&network.values.iter().zip(&lifetimes).map(of_kind).collect::<Vec<_>>())
+    });
+    let slot = |index: usize| {
+        let codes = network.values[index].codes();
+        let range = kinds[usize::from(codes.is_none())][index].clone();
+        let zero_point = codes.map_or(0, |codes| codes.zero_point);
+        Slot { range, layout: layouts[index], zero_point }
+    };
+    (0..network.values.len()).map(slot).collect()
+}

@@ -1,0 +1,262 @@
+//! What lies between convolutions: elementwise steps, pools, moves. Images are `(bytes, layout)`.
+
+use lowbit_kernels::nhwc::ImageLayout;
+
+use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Window};
+
+/// An image that is read.
+pub(super) type From<'a> = (&'a [u8], &'a ImageLayout);
+/// An image that is written.
+pub(super) type To<'a> = (&'a mut [u8], &'a ImageLayout);
+
+/// The channels of a row's pixels, pixel after pixel with what fills them up.
+fn row<'a>((bytes, layout): From<'a>, y: usize) -> &'a [u8] {
+    &bytes[layout.at(y, 0)..][..layout.width * layout.pixel]
+}
+
+fn row_mut<'a>(to: &'a mut To<'_>, y: usize) -> &'a mut [u8] {
+    let layout = to.1;
+    &mut to.0[layout.at(y, 0)..][..layout.width * layout.pixel]
+}
+
+/// The one element, or the one of a channel.
+fn pick<T: Copy>(of: &[T], channel: usize) -> T {
+    of[if of.len() == 1 { 0 } else { channel }]
+}
+
+pub(super) fn quantize(how: &Quantize, offset: i32, floats: &[f32], mut to: To<'_>) {
+    let layout = *to.1;
+    let (width, channels) = (layout.width, layout.channels);
+    let mut codes = vec![0u8; width.max(width * channels * usize::from(how.pixels))];
+    for y in 0..layout.height {
+        let out = row_mut(&mut to, y);
+        if how.pixels {
+            let from = &floats[y * width * channels..][..width * channels];
+            let codes = &mut codes[..width * channels];
+            lowbit_kernels::quantize(from, how.scales[0], how.zero_points[0] + offset, codes);
+            for (to, from) in out.chunks_exact_mut(layout.pixel).zip(codes.chunks_exact(channels)) {
+                to[..channels].copy_from_slice(from);
+            }
+            continue;
+        }
+        for c in 0..channels {
+            let from = &floats[(c * layout.height + y) * width..][..width];
+            let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
+            lowbit_kernels::quantize(from, scale, zero_point, &mut codes[..width]);
+            for (to, &code) in out.chunks_exact_mut(layout.pixel).zip(&codes) {
+                to[c] = code;
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
+pub(super) fn dequantize(how: &Dequantize, offset: i32, from: From<'_>, floats: &mut [f32]) {
+    let layout = from.1;
+    for c in 0..layout.channels {
+        let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
+        for y in 0..layout.height {
+            let to = &mut floats[(c * layout.height + y) * layout.width..][..layout.width];
+            for (to, pixel) in to.iter_mut().zip(row(from, y).chunks_exact(layout.pixel)) {
+                *to = (i32::from(pixel[c]) - zero_point) as f32 * scale;
+            }
+        }
+    }
+}
+
+/// The code of a rounded value of the model's codes.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+fn code(value: f32, offset: i32) -> u8 {
+    if offset == 0 { value as u8 } else { (value as i8 ^ -128).cast_unsigned() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
+pub(super) fn add(how: &Add, offset: i32, [a, b]: [From<'_>; 2], mut to: To<'_>) {
+    for y in 0..to.1.height {
+        let (a, b) = (row(a, y), row(b, y));
+        for ((to, &p), &q) in row_mut(&mut to, y).iter_mut().zip(a).zip(b) {
+            let [p, q] = [p, q].map(|code| (i32::from(code) - offset) as f32);
+            let sum = p.mul_add(how.ratios[0], q.mul_add(how.ratios[1], how.fixed));
+            *to = code(sum.round_ties_even(), offset);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "products of 8-bit codes are exact")]
+pub(super) fn mul(how: &Mul, offset: i32, [a, b]: [From<'_>; 2], mut to: To<'_>) {
+    let [zero_a, zero_b] = how.zero_points.map(|zero_point| zero_point + offset);
+    let product = |p: u8, q: u8| {
+        let product = ((i32::from(p) - zero_a) * (i32::from(q) - zero_b)) as f32;
+        code((product * how.ratio + how.zero_point as f32).round_ties_even(), offset)
+    };
+    let gate = b.1.height * b.1.width == 1;
+    let pixel = to.1.pixel;
+    for y in 0..to.1.height {
+        let (left, right) = (row(a, y), row(b, if gate { 0 } else { y }));
+        for (x, to) in row_mut(&mut to, y).chunks_exact_mut(pixel).enumerate() {
+            let right = &right[if gate { 0 } else { x * pixel }..][..pixel];
+            for ((to, &p), &q) in to.iter_mut().zip(&left[x * pixel..]).zip(right) {
+                *to = product(p, q);
+            }
+        }
+    }
+}
+
+pub(super) fn table(tables: &[[u8; 256]], from: From<'_>, mut to: To<'_>) {
+    let layout = *to.1;
+    for y in 0..layout.height {
+        let from = row(from, y);
+        let to = row_mut(&mut to, y);
+        if let [table] = tables {
+            to.iter_mut().zip(from).for_each(|(to, &code)| *to = table[usize::from(code)]);
+            continue;
+        }
+        for (to, from) in to.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(layout.pixel)) {
+            for ((to, &code), table) in to.iter_mut().zip(from).zip(tables) {
+                *to = table[usize::from(code)];
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "images are small")]
+pub(super) fn global_average(how: &GlobalAverage, offset: i32, from: From<'_>, to: To<'_>) {
+    let layout = from.1;
+    let count = (layout.height * layout.width) as i32;
+    let mut sums = vec![0i32; layout.pixel];
+    for y in 0..layout.height {
+        for pixel in row(from, y).chunks_exact(layout.pixel) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, &code)| *sum += i32::from(code));
+        }
+    }
+    for (to, sum) in to.0.iter_mut().zip(&sums[..layout.channels]) {
+        let centered = (sum - count * (how.zero_points[0] + offset)) as f32;
+        let mean = (centered * how.multiplier).round_ties_even() + how.zero_points[1] as f32;
+        *to = code(mean, offset);
+    }
+}
+
+/// Rows or columns of a window that lie inside: first position, and how many with what distance, by output position.
+fn inside(window: &Window, axis: usize, extent: usize, at: usize) -> impl Iterator<Item = usize> {
+    let (pad, dilation) = (window.pads[axis], window.dilations[axis]);
+    let first = at * window.strides[axis];
+    (0..window.kernel[axis])
+        .filter_map(move |k| (first + k * dilation).checked_sub(pad).filter(|&p| p < extent))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
+pub(super) fn average_pool(how: &AveragePool, offset: i32, from: From<'_>, mut to: To<'_>) {
+    let (layout, out) = (from.1, *to.1);
+    let window = &how.window;
+    let counted = |axis: usize, at: usize, extent: usize| {
+        let limit = extent + window.pads[axis] + how.end_pads[axis];
+        let first = at * window.strides[axis];
+        let taps = 0..window.kernel[axis];
+        if how.count_include_pad {
+            taps.filter(|k| first + k * window.dilations[axis] < limit).count()
+        } else {
+            inside(window, axis, extent, at).count()
+        }
+    };
+    let zero_point = how.zero_points[0] + offset;
+    let mut sums = vec![0f32; layout.pixel];
+    for y in 0..out.height {
+        let line = row_mut(&mut to, y);
+        for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
+            sums.fill(0.0);
+            for row_at in inside(window, 0, layout.height, y) {
+                for column in inside(window, 1, layout.width, x) {
+                    let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
+                    for (sum, &code) in sums.iter_mut().zip(pixel) {
+                        *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+                    }
+                }
+            }
+            let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
+            for (to, sum) in to.iter_mut().zip(&sums[..layout.channels]) {
+                let mean = sum / count / how.scales[1] + how.zero_points[1] as f32;
+                *to = code(mean.round_ties_even(), offset);
+            }
+        }
+    }
+}
+
+pub(super) fn max_pool(window: &Window, from: From<'_>, mut to: To<'_>) {
+    let (layout, out) = (from.1, *to.1);
+    for y in 0..out.height {
+        let line = row_mut(&mut to, y);
+        for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
+            let to = &mut to[..layout.channels];
+            to.fill(0);
+            for row_at in inside(window, 0, layout.height, y) {
+                for column in inside(window, 1, layout.width, x) {
+                    let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
+                    to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = code.max(*to));
+                }
+            }
+        }
+    }
+}
+
+/// Writes an image's channels from channel `first` on.
+pub(super) fn copy_channels(
+    table: Option<&[u8; 256]>,
+    from: From<'_>,
+    mut to: To<'_>,
+    first: usize,
+) {
+    let (layout, out) = (from.1, *to.1);
+    for y in 0..layout.height {
+        let line = row_mut(&mut to, y);
+        let pixels = row(from, y).chunks_exact(layout.pixel);
+        for (to, pixel) in line.chunks_exact_mut(out.pixel).zip(pixels) {
+            let to = &mut to[first..][..layout.channels];
+            match table {
+                None => to.copy_from_slice(&pixel[..layout.channels]),
+                Some(table) => {
+                    to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = table[usize::from(code)]);
+                }
+            }
+        }
+    }
+}
+
+/// The same elements, counted channel by channel, in an image of other dimensions.
+pub(super) fn reshape(from: From<'_>, to: To<'_>) {
+    let (layout, out) = (from.1, to.1);
+    let place = |layout: &ImageLayout, index: usize| {
+        let (area, width) = (layout.height * layout.width, layout.width);
+        layout.at(index % area / width, index % width) + index / area
+    };
+    for index in 0..out.height * out.width * out.channels {
+        to.0[place(out, index)] = from.0[place(layout, index)];
+    }
+}
+
+/// The image channel by channel.
+pub(super) fn to_planes(from: From<'_>, planes: &mut [u8]) {
+    let layout = from.1;
+    let mut at = 0;
+    for c in 0..layout.channels {
+        for y in 0..layout.height {
+            for pixel in row(from, y).chunks_exact(layout.pixel) {
+                planes[at] = pixel[c];
+                at += 1;
+            }
+        }
+    }
+}
+
+/// An image from its channels.
+pub(super) fn from_planes(planes: &[u8], mut to: To<'_>) {
+    let layout = *to.1;
+    let area = layout.height * layout.width;
+    for y in 0..layout.height {
+        for (x, pixel) in row_mut(&mut to, y).chunks_exact_mut(layout.pixel).enumerate() {
+            for (c, code) in pixel[..layout.channels].iter_mut().enumerate() {
+                *code = planes[c * area + y * layout.width + x];
+            }
+        }
+    }
+}
