@@ -13,7 +13,10 @@
 //! Differs from the papers: differences count in units of the stored deviation, so that no layer's magnitude decides, and what the
 //! image itself is distributed like is left to its clamp. DSG's weights of layers per sample are left out.
 //!
-//! The images are cut into shards of fixed size whose sums are added in order: the same images at any number of threads.
+//! Where what the network makes of all images would not fit in memory, x is a group of them, one group after the other. A group is cut into
+//! shards of fixed size whose sums are added in order: the same images at any number of threads.
+
+use std::ops::Range;
 
 use lowbit_graph::{BatchNorm, Graph, Op, Session, Tape, ValueId, Workspace};
 use lowbit_tensor::{Rng, Tensor};
@@ -60,9 +63,11 @@ impl Samples for DistilledImages {
 
 /// Images of one shard.
 const SHARD: usize = 4;
+/// Bytes that the values of the images under way may take. Gradients and buffers kept for the next step come on top: about as much again.
+const BUDGET_BYTES: usize = 1 << 30;
 
 /// Makes images of `shape` (a batch of one) whose statistics before every normalization of `unfolded`
-/// ([`lowbit_graph::passes::canonicalize_unfolded`]) are the stored ones. `progress` hears of every step.
+/// ([`lowbit_graph::passes::canonicalize_unfolded`]) are the stored ones. `progress` hears of every step of every image.
 ///
 /// # Errors
 /// `NoBatchNorm` when the graph has none left, `Graph` when it does not run.
@@ -72,7 +77,7 @@ pub fn distill(
     settings: &ZeroQ,
     progress: Progress<'_>,
 ) -> Result<DistilledImages, PtqError> {
-    let mut targets = targets(unfolded);
+    let targets = targets(unfolded);
     if targets.is_empty() {
         return Err(PtqError::NoBatchNorm);
     }
@@ -80,30 +85,15 @@ pub fn distill(
         unfolded.between(unfolded.inputs.clone(), targets.iter().map(|t| t.value).collect());
     let session = Session::new(&graph)?;
     let mut shards = noise(shape, settings);
-    let mut works: Vec<Workspace> = shards.iter().map(|_| Workspace::serial()).collect();
-    let mut adams: Vec<Adam> = shards.iter().map(|shard| Adam::new(shard.len())).collect();
-    let mut loss = [0.0; 2];
-    for iteration in 0..settings.iterations {
-        let tapes = record(&session, &shards, &mut works)?;
-        let moments: Vec<Moments> = targets.iter().map(|t| Moments::of(&tapes, t.value)).collect();
-        if iteration == 0 {
-            margins(&mut targets, &moments, settings.slack);
-        }
-        loss[1] = targets.iter().zip(&moments).map(|(t, m)| t.loss(m)).sum();
-        if iteration == 0 {
-            loss[0] = loss[1];
-        }
-        let gradients = back(&session, tapes, (&targets, &moments), &mut works)?;
-        // A step grows shorter as a half cosine.
-        let part = iteration as f32 / settings.iterations as f32;
-        let rate = settings.rate * 0.5 * (1.0 + (part * std::f32::consts::PI).cos());
-        for ((shard, adam), gradient) in shards.iter_mut().zip(&mut adams).zip(&gradients) {
-            let mut values = shard.f32s().to_vec();
-            adam.step(&mut values, gradient.f32s(), rate);
-            clamp(&mut values, shard.shape(), &settings.limits);
-            *shard = Tensor::new(shard.shape().clone(), values);
-        }
-        progress(1);
+    let mut works: Vec<Workspace> = vec![];
+    let (mut loss, count) = ([0.0; 2], shards.len().max(1) as f64);
+    for group in groups(&shards, bytes_per_image(&session, shape)?) {
+        let size = group.len();
+        works.resize_with(works.len().max(size), Workspace::serial);
+        let given = (&session, &targets[..], settings);
+        let found = distill_group(given, &mut shards[group], &mut works[..size], progress)?;
+        let share = size as f64 / count;
+        loss = [loss[0] + share * found[0], loss[1] + share * found[1]];
     }
     let per_image: usize = shape.iter().product();
     let cut = |shard: &Tensor| -> Vec<Vec<f32>> {
@@ -116,7 +106,59 @@ pub fn distill(
     })
 }
 
+/// Bytes of what the network makes of one image on the way to its normalizations.
+fn bytes_per_image(session: &Session, shape: &[usize]) -> Result<usize, PtqError> {
+    let image = Tensor::full(shape.to_vec(), 0f32);
+    let tape = session.record(&[&image], &mut Workspace::parallel())?;
+    let made = session.graph().nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    Ok(made.filter_map(|&value| tape.value(value)).map(|tensor| 4 * tensor.len()).sum())
+}
+
+/// Runs of shards of about equal length that fit the budget, or of one shard.
+fn groups(shards: &[Tensor], bytes_per_image: usize) -> Vec<Range<usize>> {
+    let most = (BUDGET_BYTES / (SHARD * bytes_per_image.max(1))).max(1);
+    let count = shards.len().div_ceil(most);
+    (0..count).map(|i| i * shards.len() / count..(i + 1) * shards.len() / count).collect()
+}
+
+/// Changes the images of one group; the loss before and after.
+fn distill_group(
+    (session, targets, settings): (&Session, &[Target], &ZeroQ),
+    shards: &mut [Tensor],
+    works: &mut [Workspace],
+    progress: Progress<'_>,
+) -> Result<[f64; 2], PtqError> {
+    let mut targets = targets.to_vec();
+    let images = shards.iter().map(|shard| shard.shape()[0]).sum();
+    let mut adams: Vec<Adam> = shards.iter().map(|shard| Adam::new(shard.len())).collect();
+    let mut loss = [0.0; 2];
+    for iteration in 0..settings.iterations {
+        let tapes = record(session, shards, works)?;
+        let moments: Vec<Moments> = targets.iter().map(|t| Moments::of(&tapes, t.value)).collect();
+        if iteration == 0 {
+            margins(&mut targets, &moments, settings.slack);
+        }
+        loss[1] = targets.iter().zip(&moments).map(|(t, m)| t.loss(m)).sum();
+        if iteration == 0 {
+            loss[0] = loss[1];
+        }
+        let gradients = back(session, tapes, (&targets, &moments), works)?;
+        // A step grows shorter as a half cosine.
+        let part = iteration as f32 / settings.iterations as f32;
+        let rate = settings.rate * 0.5 * (1.0 + (part * std::f32::consts::PI).cos());
+        for ((shard, adam), gradient) in shards.iter_mut().zip(&mut adams).zip(&gradients) {
+            let mut values = shard.f32s().to_vec();
+            adam.step(&mut values, gradient.f32s(), rate);
+            clamp(&mut values, shard.shape(), &settings.limits);
+            *shard = Tensor::new(shard.shape().clone(), values);
+        }
+        progress(images);
+    }
+    Ok(loss)
+}
+
 /// What one normalization remembers of what it reads.
+#[derive(Clone)]
 struct Target {
     value: ValueId,
     means: Vec<f64>,

@@ -108,6 +108,19 @@ fn the_gradient_is_that_of_finite_differences() {
 }
 
 #[test]
+fn groups_fit_the_budget_and_are_of_about_equal_length() {
+    let shards = vec![Tensor::full([SHARD, 1].to_vec(), 0f32); 16];
+    let lengths = |bytes: usize| -> Vec<usize> {
+        let found = groups(&shards, bytes);
+        assert!(found.iter().flat_map(Clone::clone).eq(0..16), "{found:?}");
+        found.iter().map(ExactSizeIterator::len).collect()
+    };
+    assert_eq!(lengths(1), [16]);
+    assert_eq!(lengths(BUDGET_BYTES / SHARD / 3), [2, 3, 3, 2, 3, 3]);
+    assert_eq!(lengths(BUDGET_BYTES), [1; 16]);
+}
+
+#[test]
 fn a_graph_without_normalization_is_refused() {
     let graph = crate::tests::residual();
     let error = distill(&graph, &[1, 4, 6, 6], &SETTINGS, &|_| {}).unwrap_err().to_string();
