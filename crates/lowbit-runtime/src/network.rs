@@ -133,6 +133,8 @@ pub enum Kind {
     MaxPool(Window),
     /// Channels of the inputs, one after the other, each through its table where it has one.
     Concat(Vec<Option<Box<[u8; 256]>>>),
+    /// A strided part of an image, or an image grown at its edges.
+    Sample(Sample),
     /// The same elements, in the model's order, under other dimensions.
     Reshape,
     /// An operator without an integer form here: run by the graph's own executor.
@@ -154,6 +156,7 @@ impl Kind {
             Kind::AveragePool(_) => "average pool",
             Kind::MaxPool(_) => "max pool",
             Kind::Concat(_) => "concat",
+            Kind::Sample(_) => "sample",
             Kind::Reshape => "reshape",
             Kind::Island(_) => "island",
         }
@@ -191,6 +194,17 @@ pub struct Window {
     pub dilations: [usize; 2],
     /// Pixels before the first row and column.
     pub pads: [usize; 2],
+}
+
+/// The element at `i` along an axis (rows, columns, channels) is that at `start + i * step`, or `fill` outside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Where the first element lies.
+    pub start: [i64; 3],
+    /// From one element to the next.
+    pub step: [i64; 3],
+    /// The code outside.
+    pub fill: u8,
 }
 
 /// A convolution with all its numbers.

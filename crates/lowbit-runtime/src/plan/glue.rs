@@ -2,7 +2,7 @@
 
 use lowbit_kernels::nhwc::ImageLayout;
 
-use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Window};
+use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Sample, Window};
 
 /// An image that is read.
 pub(super) type From<'a> = (&'a [u8], &'a ImageLayout);
@@ -217,6 +217,47 @@ pub(super) fn copy_channels(
                 Some(table) => {
                     to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = table[usize::from(code)]);
                 }
+            }
+        }
+    }
+}
+
+/// Positions of a result along an axis whose element lies inside an operand of `extent`: the first, and one past the last.
+fn covered(how: &Sample, axis: usize, outputs: usize, extent: usize) -> (usize, usize) {
+    let lies_inside = |i: &usize| usize::try_from(origin(how, axis, *i)).is_ok_and(|p| p < extent);
+    let first = (0..outputs).find(lies_inside).unwrap_or(outputs);
+    let end = (first..outputs).find(|i| !lies_inside(i)).unwrap_or(outputs);
+    (first, end)
+}
+
+fn origin(how: &Sample, axis: usize, at: usize) -> i64 {
+    how.start[axis] + i64::try_from(at).unwrap_or(i64::MAX) * how.step[axis]
+}
+
+pub(super) fn sample(how: &Sample, from: From<'_>, mut to: To<'_>) {
+    let (layout, out) = (from.1, *to.1);
+    let rows = covered(how, 0, out.height, layout.height);
+    let columns = covered(how, 1, out.width, layout.width);
+    let channels = covered(how, 2, out.channels, layout.channels);
+    let at = |axis: usize, i: usize| usize::try_from(origin(how, axis, i)).unwrap_or(0);
+    for y in 0..out.height {
+        let line = row_mut(&mut to, y);
+        if y < rows.0 || y >= rows.1 {
+            line.fill(how.fill);
+            continue;
+        }
+        for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
+            if x < columns.0 || x >= columns.1 {
+                to.fill(how.fill);
+                continue;
+            }
+            to[..channels.0].fill(how.fill);
+            to[channels.1..].fill(how.fill);
+            let pixel = &from.0[layout.at(at(0, y), at(1, x))..];
+            let to = &mut to[channels.0..channels.1];
+            match how.step[2] {
+                1 => to.copy_from_slice(&pixel[at(2, channels.0)..][..to.len()]),
+                _ => (channels.0..).zip(to).for_each(|(c, to)| *to = pixel[at(2, c)]),
             }
         }
     }

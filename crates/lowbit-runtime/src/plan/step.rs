@@ -12,7 +12,7 @@ use lowbit_tensor::{DType, Tensor};
 use super::{Memory, Plan, StepInfo, glue};
 use crate::network::{
     self, AveragePool, Codes, Conv, Dequantize, Finish, GlobalAverage, Island, Kind, Mul, Network,
-    Quantize, Step, ValueIndex, Window,
+    Quantize, Sample, Step, ValueIndex, Window,
 };
 
 /// A step that can run.
@@ -40,6 +40,7 @@ enum Run {
     AveragePool(AveragePool),
     MaxPool(Window),
     Concat(Vec<Option<Box<[u8; 256]>>>),
+    Sample(Sample),
     Reshape,
     Island(IslandRun),
 }
@@ -89,6 +90,7 @@ impl Compiled {
             Kind::AveragePool(pool) => Run::AveragePool(*pool),
             Kind::MaxPool(window) => Run::MaxPool(*window),
             Kind::Concat(tables) => Run::Concat(tables.clone()),
+            Kind::Sample(sample) => Run::Sample(*sample),
             Kind::Reshape => Run::Reshape,
             Kind::Island(island) => Run::Island(IslandRun::new(island, step, network)),
         };
@@ -169,6 +171,7 @@ impl Compiled {
                     first += slot(input).layout.channels;
                 }
             }
+            Run::Sample(sample) => glue::sample(sample, from, to),
             Run::Reshape => glue::reshape(from, to),
             Run::Quantize(_) | Run::Dequantize(_) | Run::FloatConv(_) | Run::Island(_) => {
                 unreachable!("these have float operands")

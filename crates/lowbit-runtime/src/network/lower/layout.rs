@@ -1,11 +1,11 @@
 //! Pools, joins, and elements that only move.
 
-use lowbit_graph::{Inputs, Node, Op, Pool2d, Workspace};
+use lowbit_graph::{Inputs, Node, Op, Pad, PadMode, Pool2d, Workspace};
 use lowbit_tensor::Tensor;
 
 use super::elementwise::{coded, values};
 use super::{Known, Lowering, Parameters, Refused, invalid};
-use crate::network::{AveragePool, Form, GlobalAverage, Kind, ValueIndex, Window};
+use crate::network::{AveragePool, Form, GlobalAverage, Kind, Sample, ValueIndex, Window};
 
 /// A pool's operand, the parameters of operand and result, and whether codes are signed.
 type Pooled = (ValueIndex, [(f32, i32); 2], bool);
@@ -115,6 +115,9 @@ impl Lowering<'_> {
         if let Op::Transpose(transpose) = &node.op {
             return Ok(transpose.perm.as_deref() == Some(&[0, 3, 1, 2]) && self.pixels(node, x));
         }
+        if matches!(node.op, Op::Slice | Op::Pad(Pad { mode: PadMode::Constant })) {
+            return Ok(self.sample(node, x));
+        }
         let reshapes =
             matches!(node.op, Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze);
         if !reshapes && node.op != Op::Identity {
@@ -123,6 +126,39 @@ impl Lowering<'_> {
         let Some(to) = self.reshaped(node, &dims) else { return Ok(false) };
         self.push(node, Kind::Reshape, vec![x], (to, form));
         Ok(true)
+    }
+
+    /// A Slice or Pad of an image of codes, found by running it on the numbers of the elements, from 1.
+    fn sample(&mut self, node: &Node, x: ValueIndex) -> bool {
+        let (Some(codes), dims) = (self.codes(x), self.dims(x)) else { return false };
+        let [1, channels, height, width] = dims[..] else { return false };
+        let count = i64::try_from(channels * height * width).unwrap_or(i64::MAX);
+        let numbers = Tensor::new(dims.clone(), (1..=count).collect::<Vec<i64>>());
+        let zero = Tensor::scalar(0i64);
+        let fill = match (&node.op, node.input(2)) {
+            (Op::Pad(_), Some(_)) => {
+                self.constant(node, 2).and_then(|fill| fill.to_i64()?.first().copied())
+            }
+            _ => Some(0),
+        };
+        let fill = fill.and_then(|fill| u8::try_from(fill + i64::from(codes.offset())).ok());
+        let mut inputs = vec![Some(&numbers)];
+        inputs.extend((1..node.inputs.len()).map(|i| self.constant(node, i).map(AsRef::as_ref)));
+        if matches!(node.op, Op::Pad(_)) && inputs.len() > 2 {
+            inputs[2] = Some(&zero);
+        }
+        let Ok(made) = node.op.forward(&Inputs(&inputs), &mut Workspace::serial()) else {
+            return false;
+        };
+        let (Some(fill), Some(to)) = (fill, made.first()) else { return false };
+        let Some((start, step)) = to.to_i64().and_then(|found| affine(&found, to.shape(), &dims))
+        else {
+            return false;
+        };
+        let sample = Sample { start, step, fill };
+        let dims = to.shape().to_vec();
+        self.push(node, Kind::Sample(sample), vec![x], (dims, Form::Codes(codes)));
+        true
     }
 
     /// The dimensions that a reshaping operator gives, found by running it.
@@ -150,6 +186,26 @@ impl Lowering<'_> {
         self.known.insert(node.output(), Known::Value(x));
         true
     }
+}
+
+/// Start and step along rows, columns and channels of a result whose elements are numbers of elements from 1, 0 where there was none.
+fn affine(found: &[i64], to: &[usize], from: &[usize]) -> Option<([i64; 3], [i64; 3])> {
+    let [_, _, height, width] = to[..] else { return None };
+    let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let [rows, columns] = [from[2], from[3]].map(signed);
+    let position =
+        |number: i64| [number / columns % rows, number % columns, number / columns / rows];
+    let place = |index: usize| [index / width % height, index % width, index / width / height];
+    let first = found.iter().position(|&number| number > 0)?;
+    let (own, at) = (place(first), position(found[first] - 1));
+    let strides = [width, 1, height * width];
+    let extents = [height, width, to[1]];
+    let step: [i64; 3] = std::array::from_fn(|axis| {
+        let next = (own[axis] + 1 < extents[axis]).then(|| found[first + strides[axis]]);
+        next.filter(|&number| number > 0).map_or(1, |n| position(n - 1)[axis] - at[axis])
+    });
+    let start = std::array::from_fn(|axis| at[axis] - signed(own[axis]) * step[axis]);
+    Some((start, step))
 }
 
 fn single((scale, zero_point): (f32, i32), signed: bool) -> Parameters {
