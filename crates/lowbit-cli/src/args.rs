@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use lowbit::{Channels, DataError, Filter, Layout, Preprocess, Resize, preprocess};
+use lowbit::{Channels, DataError, Filter, InputShape, Layout, Preprocess, Resize, preprocess};
 
 /// A combination of arguments that makes no sense: exit code 2.
 #[derive(Debug)]
@@ -180,6 +180,18 @@ impl PreprocessArgs {
 fn looks_nhwc(dims: [Option<usize>; 3]) -> bool {
     let channels = |dim: Option<usize>| matches!(dim, Some(1 | 3));
     channels(dims[2]) && !channels(dims[0])
+}
+
+/// Three sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dims(pub(crate) InputShape);
+
+/// Sizes with x between them.
+pub(crate) fn parse_shape(text: &str) -> Result<Dims, String> {
+    let sizes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
+    let sizes = sizes.ok().and_then(|sizes| InputShape::try_from(sizes).ok());
+    let sizes = sizes.filter(|sizes| sizes.iter().all(|&size| size > 0));
+    sizes.map(Dims).ok_or_else(|| "expected three sizes, as in 3x224x224".to_owned())
 }
 
 /// Reads class names, one per line.

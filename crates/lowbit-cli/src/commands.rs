@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod bench;
 mod completions;
 mod data;
 mod eval;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     /// Classify images
     Run(Box<run::RunArgs>),
+    /// Measure how fast a model runs here, in total and layer by layer
+    Bench(bench::BenchArgs),
     /// Write a quantized model in another form
     Export(export::ExportArgs),
     /// List the recipes and quantizers that have names
@@ -48,6 +51,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Eval(args) => eval::run(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::Run(args) => run::run(&args)?,
+        Command::Bench(args) => bench::run(&args)?,
         Command::Export(args) => export::run(&args)?,
         Command::Recipes(args) => recipes::run(&args),
         Command::Data(args) => data::run(&args)?,

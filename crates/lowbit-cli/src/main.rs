@@ -36,6 +36,7 @@ Examples:
   lowbit eval net.int8.onnx --data cifar10/    the file remembers its preprocessing
   lowbit inspect net.int8.onnx --target ort    what runs as integers in onnxruntime
   lowbit run net.int8.onnx cat.jpg             top-5 classes
+  lowbit bench net.int8.onnx --layers          how fast it runs, layer by layer
 
 `lowbit COMMAND --help` explains each command.
 Exit codes: 0 done, 1 failed, 2 usage, 3 finished but --max-drop was exceeded, 130 interrupted.";

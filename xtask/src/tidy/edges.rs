@@ -17,6 +17,7 @@ pub(super) const EDGES: &[(&str, &[&str])] = &[
         &[
             "lowbit-data",
             "lowbit-graph",
+            "lowbit-kernels",
             "lowbit-onnx",
             "lowbit-ptq",
             "lowbit-quant",

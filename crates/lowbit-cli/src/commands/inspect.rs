@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lowbit::{InputShape, Inspection, Model, NodeReport, Target};
+use lowbit::{Inspection, Model, NodeReport, Target};
 
-use crate::args::{Destination, Usage};
+use crate::args::{Destination, Dims, Usage, parse_shape};
 use crate::output;
 use crate::table::{Align, count, prefixed, render};
 use crate::terminal::{Style, Terminal};
@@ -40,17 +40,6 @@ enum TargetName {
     Lowbit,
     /// onnxruntime's CPU provider
     Ort,
-}
-
-/// Three sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Dims(InputShape);
-
-fn parse_shape(text: &str) -> Result<Dims, String> {
-    let sizes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
-    let sizes = sizes.ok().and_then(|sizes| InputShape::try_from(sizes).ok());
-    let sizes = sizes.filter(|sizes| sizes.iter().all(|&size| size > 0));
-    sizes.map(Dims).ok_or_else(|| "expected three sizes, as in 3x224x224".to_owned())
 }
 
 /// Prints the inspection.

@@ -1,0 +1,48 @@
+//! What this CPU can do at most: the dot product of codes, from registers.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use super::{Codes, Pool};
+use crate::isa::{Isa, Task};
+
+/// Sums that do not wait for each other.
+const CHAINS: usize = 24;
+/// Dot products of one chain in one measurement: some 100 us.
+const ROUNDS: usize = 5_000;
+/// Weights of 8 bits in a word.
+const PER_WORD: usize = 4;
+
+/// Multiplications of 8-bit codes a second, in units of 10^9, by all threads of `pool` together: the best of the measurements that fit
+/// in `time`, without loads and stores.
+#[must_use]
+pub fn peak_gmacs(isa: Isa, pool: &Pool, time: Duration) -> f64 {
+    let (begin, mut best) = (Instant::now(), f64::MAX);
+    let threads = pool.threads();
+    while best == f64::MAX || begin.elapsed() < time {
+        let started = Instant::now();
+        pool.run(threads, &|_| isa.dispatch(Dots));
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    let lanes = isa.tile().lanes;
+    (threads * ROUNDS * CHAINS * lanes * PER_WORD) as f64 / best / 1e9
+}
+
+struct Dots;
+
+impl Task for Dots {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        let x = arch.spread(black_box(arch.splat(0x0102_0304)));
+        let w = arch.weights(black_box(arch.splat(0x0302_0101)));
+        let mut sums = [arch.splat(0); CHAINS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = arch.dot(*sum, x, w);
+            }
+        }
+        black_box(sums);
+    }
+}
