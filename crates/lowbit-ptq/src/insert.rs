@@ -6,7 +6,7 @@ mod weights;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lowbit_graph::{Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId};
-use lowbit_quant::{CodedWeight, QParams};
+use lowbit_quant::{CodedWeight, QParams, Quantizer};
 use lowbit_tensor::{DType, Tensor};
 
 use crate::assignment::ActivationBits;
@@ -108,8 +108,21 @@ pub(crate) enum Held {
 pub struct Rounding {
     /// Which layer gets which quantizer.
     pub assignment: Assignment,
+    /// How much each weight matters, by node index, output channels as rows: [`crate::importance`]. Layers that are not there have weights
+    /// that matter the same.
+    pub importance: BTreeMap<usize, Vec<f32>>,
+    /// Layers with this quantizer get one codebook together.
+    pub shared: Option<Quantizer>,
     /// Of what is drawn at random, such as the first centroids of a clustering.
     pub seed: u64,
+}
+
+impl Rounding {
+    /// Every layer by itself, every weight mattering the same.
+    #[must_use]
+    pub fn new(assignment: Assignment, seed: u64) -> Rounding {
+        Rounding { assignment, importance: BTreeMap::new(), shared: None, seed }
+    }
 }
 
 /// A graph with its quantization written in.
@@ -151,9 +164,11 @@ pub fn quantize(
         roots: plan.groups.iter().map(|group| group.root).collect(),
         added: vec![],
         readers: BTreeMap::new(),
+        shared: BTreeMap::new(),
     };
     inserter.find_readers(graph, (plan, calibration), &bits)?;
     inserter.activations(graph);
+    inserter.share(graph, rounding)?;
     for index in 0..graph.nodes.len() {
         inserter.weights(graph, index, rounding)?;
         inserter.constant_operands(graph, index)?;
@@ -182,6 +197,8 @@ struct Inserter {
     added: Vec<Node>,
     /// Nodes that read a narrower quantizer than their group's: their quantizer, by node.
     readers: BTreeMap<usize, Reading>,
+    /// Weights that have one codebook together, by node.
+    shared: BTreeMap<usize, CodedWeight>,
 }
 
 impl Inserter {

@@ -165,7 +165,7 @@ mod tests {
         let int8 = Quantizer::preset("int8").unwrap();
         let weights = Quantizer { granularity: Granularity::Tensor, ..int8 };
         let layer = |_: &Node, _| Layer { weights: weights.clone(), activation_bits: 8 };
-        let rounding = Rounding { assignment: Assignment::new(graph, layer), seed: 0 };
+        let rounding = Rounding::new(Assignment::new(graph, layer), 0);
         let quantized = quantize(graph, &plan, &calibration, &rounding).unwrap();
         errors(graph, &quantized).last().unwrap().sqnr_db
     }

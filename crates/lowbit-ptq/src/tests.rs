@@ -108,7 +108,7 @@ pub(crate) fn rounding(graph: &Graph, (weights, bits): (&str, u8)) -> Rounding {
             activation_bits: if wide { 8 } else { bits },
         }
     });
-    Rounding { assignment, seed: 0 }
+    Rounding::new(assignment, 0)
 }
 
 pub(crate) fn quantized(
@@ -258,5 +258,5 @@ fn with_columns(mut net: Net, flat: ValueId) -> Graph {
 /// Every layer with one quantizer.
 pub(crate) fn rounding_by(graph: &Graph, weights: &Quantizer) -> Rounding {
     let layer = |_: &lowbit_graph::Node, _| Layer { weights: weights.clone(), activation_bits: 8 };
-    Rounding { assignment: Assignment::new(graph, layer), seed: 0 }
+    Rounding::new(Assignment::new(graph, layer), 0)
 }

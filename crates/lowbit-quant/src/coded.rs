@@ -164,10 +164,9 @@ impl CodedWeight {
     }
 
     /// Part of a weight whose groups are one, as a weight of its own.
-    pub(crate) fn part(&self, codes: Vec<u16>) -> Self {
-        let shape = vec![1, codes.len()];
-        let groups = Groups::of(Granularity::Tensor, &shape).expect("a tensor is a group");
-        CodedWeight { shape, groups, codes, ..self.clone() }
+    pub(crate) fn part(&self, codes: Vec<u16>, shape: &[usize]) -> Self {
+        let groups = Groups::of(Granularity::Tensor, shape).expect("a tensor is a group");
+        CodedWeight { shape: shape.to_vec(), groups, codes, ..self.clone() }
     }
 
     /// The weight's shape.

@@ -75,6 +75,19 @@ impl Quantizer {
         }
     }
 
+    /// Whether [`Quantizer::fit`] heeds an importance of weights: least squares and clustering do.
+    #[must_use]
+    pub fn takes_importance(&self) -> bool {
+        self.scale.takes_importance()
+    }
+
+    /// Whether several weights can share what is fitted: [`Quantizer::fit_shared`].
+    #[must_use]
+    pub fn is_shareable(&self) -> bool {
+        let scalar = matches!(self.grid, Grid::Codebook(Codebook { dimension: 1, .. }));
+        scalar && self.granularity == Granularity::Tensor
+    }
+
     /// Codes and parameters of a weight of that shape, output channels first. `importance` is one number of at least 0
     /// for each weight. Equal seeds give equal codes.
     ///
@@ -170,28 +183,32 @@ impl Quantizer {
         channels.iter().map(fit).collect()
     }
 
-    /// One codebook for several weights: fitted to all of them, each then coded with it. The table is counted in each
-    /// one's size; [`crate::shared_size`] counts it once.
+    /// One codebook for several weights, each given with its shape: fitted to all of them, each then coded with it.
+    /// `importance` is one number of at least 0 for each of their weights, one after the other. The table is counted in
+    /// each one's size; [`crate::shared_size`] counts it once.
     ///
     /// # Errors
     /// As [`Quantizer::fit`]; `Unsuited` unless the grid is a codebook of numbers for a whole tensor.
     pub fn fit_shared(
         &self,
-        weights: &[&[f32]],
+        weights: &[(&[f32], &[usize])],
+        importance: Option<&[f32]>,
         seed: u64,
     ) -> Result<Vec<CodedWeight>, QuantError> {
-        let scalar = matches!(self.grid, Grid::Codebook(Codebook { dimension: 1, .. }));
-        if !scalar || self.granularity != Granularity::Tensor {
+        if !self.is_shareable() {
             let (found, expected) = (self.grid.name(), "a codebook of numbers per tensor");
             return unsuited("grid", found, "several weights", expected);
         }
-        let all = weights.concat();
-        let fitted = self.fit(&all, &[1, all.len()], None, seed)?;
+        for (weight, shape) in weights {
+            length("weights", weight.len(), shape.iter().product())?;
+        }
+        let all: Vec<f32> = weights.iter().flat_map(|(weight, _)| *weight).copied().collect();
+        let fitted = self.fit(&all, &[1, all.len()], importance, seed)?;
         let mut from = 0;
-        let part = |weight: &&[f32]| {
+        let part = |&(weight, shape): &(&[f32], &[usize])| {
             let codes = fitted.codes()[from..from + weight.len()].to_vec();
             from += weight.len();
-            fitted.part(codes)
+            fitted.part(codes, shape)
         };
         Ok(weights.iter().map(part).collect())
     }

@@ -282,6 +282,33 @@ impl ScaleRule {
         }
     }
 
+    /// Whether the rule heeds an importance of weights.
+    pub(crate) fn takes_importance(&self) -> bool {
+        match innermost(self) {
+            ScaleRule::Mse
+            | ScaleRule::WeightedMse
+            | ScaleRule::MeanAbs
+            | ScaleRule::Twn
+            | ScaleRule::TernaryOptimal
+            | ScaleRule::MaxFraction { .. }
+            | ScaleRule::Basis { .. }
+            | ScaleRule::Cluster(_)
+            | ScaleRule::BucketMeans => true,
+            ScaleRule::MaxAbs
+            | ScaleRule::MinMax
+            | ScaleRule::Percentile { .. }
+            | ScaleRule::Kl
+            | ScaleRule::Sawb
+            | ScaleRule::Aciq { .. }
+            | ScaleRule::Gauss
+            | ScaleRule::HalfGauss
+            | ScaleRule::LogRange
+            | ScaleRule::Lsq
+            | ScaleRule::PowerOfTwo { .. }
+            | ScaleRule::Learned { .. } => false,
+        }
+    }
+
     /// Whether the rule refuses weights without importance.
     pub(crate) fn needs_importance(&self) -> bool {
         *innermost(self) == ScaleRule::WeightedMse

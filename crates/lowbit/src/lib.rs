@@ -16,7 +16,6 @@
 //! # Ok::<(), lowbit::Error>(())
 //! ```
 
-mod bench;
 mod compressed;
 mod error;
 mod evaluate;
@@ -29,7 +28,6 @@ mod recipe;
 mod results;
 mod stages;
 
-pub use bench::{BenchOptions, Benchmark, LayerTime, Spread, bench};
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};
 pub use format::{Format, convert};
@@ -41,8 +39,8 @@ pub use lowbit_quant::{PRESETS as QUANTIZERS, Quantizer, RangeRule};
 pub use model::{InputShape, Model, Notes};
 pub use output::write_atomically;
 pub use recipe::{
-    Distilled, FloatStep, LayerKind, LayerRecipe, Override, PRESETS, Recipe, RecipePreset, Source,
-    Step, Which,
+    Distilled, FloatStep, Importance, LayerKind, LayerRecipe, Override, PRESETS, Recipe,
+    RecipePreset, Source, Step, Which,
 };
 pub use results::{Accuracy, Drop, Evaluation, LayerResult, Results, Seconds, Sizes, wilson};
 pub use stages::{Calibrated, Float, Quantized, StepReport, Watch};

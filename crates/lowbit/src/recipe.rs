@@ -30,6 +30,10 @@ pub struct Recipe {
     pub channel_scales: bool,
     /// How weights are quantized.
     pub weights: Quantizer,
+    /// How much each weight's error counts, of layers whose scale rule asks; all the same where `None`.
+    pub importance: Option<Importance>,
+    /// Whether the layers that `weights` quantizes have one codebook together.
+    pub shared_codebook: bool,
     /// The first and the last layer, where they differ from the others.
     pub ends: Option<LayerRecipe>,
     /// Layers that differ, by name or kind; the last that matches counts.
@@ -40,6 +44,14 @@ pub struct Recipe {
     pub float_steps: Vec<FloatStep>,
     /// What is done to the quantized model then, in order.
     pub steps: Vec<Step>,
+}
+
+/// Where the importance of weights comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Importance {
+    /// The second moments of what each weight multiplies: [`lowbit_ptq::importance`].
+    Activations,
 }
 
 /// What activations are measured on.
@@ -226,6 +238,32 @@ impl Recipe {
     /// `Recipe` names the line and what is wrong with it.
     pub fn from_toml(text: &str, file: &str) -> Result<Recipe, Error> {
         file::parse(text, file)
+    }
+
+    /// Refuses settings that the quantizer of weights would ignore.
+    ///
+    /// # Errors
+    /// Says which, and what it goes with.
+    pub fn check(&self) -> Result<(), String> {
+        if self.shared_codebook && !self.weights.is_shareable() {
+            let found = self.weights.grid.name();
+            return Err(format!(
+                "shared_codebook: found weights of grid {found}, expected a codebook of numbers per tensor"
+            ));
+        }
+        if self.importance.is_none() {
+            return Ok(());
+        }
+        if !self.weights.takes_importance() {
+            return Err(format!(
+                "importance: the scale rule {} ignores it; those of least squares, means and clusters do not",
+                self.weights.scale.name()
+            ));
+        }
+        if self.steps.iter().any(|step| matches!(step, Step::AllocateBits(_))) {
+            return Err("importance: the step channel-bits fits weights anew without it".to_owned());
+        }
+        Ok(())
     }
 
     /// Whether activations get scales per channel.

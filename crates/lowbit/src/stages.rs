@@ -2,6 +2,7 @@
 
 mod steps;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lowbit_graph::Graph;
@@ -15,8 +16,12 @@ use serde::{Deserialize, Serialize};
 use lowbit_tensor::Tensor;
 
 use crate::inspect::macs;
-use crate::{Distilled, Error, InputShape, LayerResult, Model, Notes, Recipe, write_atomically};
-use lowbit_ptq::{DistilledImages, ZeroQ, calibrate_from_statistics, distill};
+use crate::{
+    Distilled, Error, Importance, InputShape, LayerResult, Model, Notes, Recipe, write_atomically,
+};
+use lowbit_ptq::{
+    Assignment, DistilledImages, ZeroQ, calibrate_from_statistics, distill, importance,
+};
 use steps::Prepared;
 
 /// A float classifier in canonical form that holds something to quantize.
@@ -106,7 +111,7 @@ impl Float {
     ) -> Result<DistilledImages, Error> {
         let Distilled { images, iterations, rate, slack } = *how;
         let settings = ZeroQ { images, iterations, rate, slack, limits: limits.to_vec(), seed };
-        watch.begin("distill", iterations);
+        watch.begin("distill", iterations * images);
         let unfolded = self.model.unfolded()?;
         let shape = [&[1], &self.model.input_shape[1..]].concat();
         Ok(distill(&unfolded, &shape, &settings, &|n| watch.advance(n))?)
@@ -144,7 +149,10 @@ impl Calibrated {
         watch: &dyn Watch,
     ) -> Result<Quantized, Error> {
         let graph = &self.prepared.graph;
-        let rounding = Rounding { assignment: self.recipe.assign(graph), seed };
+        let assignment = self.recipe.assign(graph);
+        let importance = self.importance(&assignment, images, watch)?;
+        let shared = self.recipe.shared_codebook.then(|| self.recipe.weights.clone());
+        let rounding = Rounding { assignment, importance, shared, seed };
         let quantized = quantize(graph, &self.plan, &self.calibration, &rounding)?;
         let given = steps::Given {
             graph,
@@ -160,6 +168,25 @@ impl Calibrated {
         let steps = [prepared.reports, reports].concat();
         let prepared = prepared.graph;
         Ok(Quantized { float, prepared, quantized, integer, placements, steps, recipe })
+    }
+
+    /// How much each weight matters, of the layers whose quantizers ask, by node.
+    fn importance(
+        &self,
+        assignment: &Assignment,
+        images: &dyn Samples,
+        watch: &dyn Watch,
+    ) -> Result<BTreeMap<usize, Vec<f32>>, Error> {
+        let refused = |message| Error::Recipe { place: "recipe".to_owned(), message };
+        self.recipe.check().map_err(refused)?;
+        let Some(Importance::Activations) = self.recipe.importance else {
+            return Ok(BTreeMap::new());
+        };
+        steps::needs_images("importance", images)?;
+        watch.begin("importance", images.len());
+        let asking = assignment.layers.iter().filter(|(_, layer)| layer.weights.takes_importance());
+        let nodes: Vec<usize> = asking.map(|(&index, _)| index).collect();
+        Ok(importance(&self.prepared.graph, &nodes, images, &|n| watch.advance(n))?)
     }
 }
 

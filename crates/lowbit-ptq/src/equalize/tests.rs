@@ -99,7 +99,7 @@ fn per_tensor_db(graph: &Graph) -> f64 {
     let weights =
         Quantizer { granularity: Granularity::Tensor, ..Quantizer::preset("int8").unwrap() };
     let layer = |_: &Node, _| Layer { weights: weights.clone(), activation_bits: 8 };
-    let rounding = Rounding { assignment: Assignment::new(graph, layer), seed: 0 };
+    let rounding = Rounding::new(Assignment::new(graph, layer), 0);
     let quantized = quantize(graph, &plan, &calibration, &rounding).unwrap();
     errors(graph, &quantized).last().unwrap().sqnr_db
 }

@@ -1,7 +1,7 @@
 //! Weights and biases in the graph: written once by insertion, and again by every algorithm that changes them.
 
 use lowbit_graph::{Graph, Node, ValueId, quantize_bias};
-use lowbit_quant::{CodedWeight, QuantError};
+use lowbit_quant::{CodedWeight, QuantError, Quantizer};
 use lowbit_tensor::Tensor;
 
 use super::rows::turn;
@@ -12,6 +12,15 @@ use crate::{Found, PtqError};
 /// Bias codes stay below this, so that adding them to any int32 sum the kernels allow cannot overflow.
 const BIAS_LIMIT: f32 = (1 << 30) as f32;
 
+/// A weight and how it is to be quantized.
+struct Wanted<'a> {
+    quantizer: &'a Quantizer,
+    rows: Rows,
+    importance: Option<Vec<f32>>,
+    reading: Reading,
+    input_scale: ValueId,
+}
+
 impl Inserter {
     /// Quantizes the weight and bias of the node at `index`, where it is a layer that reads codes.
     pub(super) fn weights(
@@ -21,15 +30,18 @@ impl Inserter {
         rounding: &Rounding,
     ) -> Result<(), PtqError> {
         let node = &float.nodes[index];
-        let Some(layer) = rounding.assignment.layers.get(&index) else { return Ok(()) };
-        let Some(mut rows) = Rows::of(float, node) else { return Ok(()) };
-        let Some(reading) = self.reading(float, index) else { return Ok(()) };
-        let Some(input_scale) = reading.scale else { return Ok(()) };
+        let Some(Wanted { quantizer, mut rows, importance, reading, input_scale }) =
+            self.wanted(float, index, rounding)
+        else {
+            return Ok(());
+        };
         let named = |source| PtqError::Value { name: node.name.clone(), source };
-        let factors = input_factors(&reading.found);
-        rows.scale_inputs(&node.op, factors.as_deref());
-        let seed = rounding.seed;
-        let coded = layer.weights.fit(&rows.values, &rows.shape, None, seed).map_err(named)?;
+        let coded = match self.shared.remove(&index) {
+            Some(coded) => coded,
+            None => quantizer
+                .fit(&rows.values, &rows.shape, importance.as_deref(), rounding.seed)
+                .map_err(named)?,
+        };
         let bias = float_bias(float, node, rows.channels()).map_err(named)?;
         let input = reading.found.tensor.scale;
         let mut coded = guard(coded, &rows, (&bias, input)).map_err(named)?;
@@ -37,6 +49,52 @@ impl Inserter {
         let bias = bias.or_else(|| node.input(2).is_none().then(|| vec![0.0; rows.channels()]));
         let bias = self.scale_outputs(node, bias, (&mut rows, &mut coded)).map_err(named)?;
         self.hold(index, node, (rows, coded), (bias, input_scale, reading));
+        Ok(())
+    }
+
+    /// The weight of the node at `index`, where it is a layer that reads codes, and how it is to be quantized.
+    fn wanted<'a>(
+        &self,
+        float: &Graph,
+        index: usize,
+        rounding: &'a Rounding,
+    ) -> Option<Wanted<'a>> {
+        let node = &float.nodes[index];
+        let layer = rounding.assignment.layers.get(&index)?;
+        let mut rows = Rows::of(float, node)?;
+        let reading = self.reading(float, index)?;
+        let input_scale = reading.scale?;
+        let factors = input_factors(&reading.found);
+        rows.scale_inputs(&node.op, factors.as_deref());
+        let importance = rounding.importance.get(&index).map(|of_floats| {
+            // w·x = (f·w)·(x/f).
+            let squares = factors.map(|all| all.iter().map(|f| 1.0 / (f * f)).collect::<Vec<_>>());
+            let mut scaled = Rows { values: of_floats.clone(), ..rows.clone() };
+            scaled.scale_inputs(&node.op, squares.as_deref());
+            scaled.values
+        });
+        Some(Wanted { quantizer: &layer.weights, rows, importance, reading, input_scale })
+    }
+
+    /// Codes the layers that get one codebook together.
+    pub(super) fn share(&mut self, float: &Graph, rounding: &Rounding) -> Result<(), PtqError> {
+        let Some(quantizer) = &rounding.shared else { return Ok(()) };
+        let layers: Vec<(usize, Wanted<'_>)> = (0..float.nodes.len())
+            .filter_map(|index| Some((index, self.wanted(float, index, rounding)?)))
+            .filter(|(_, wanted)| wanted.quantizer == quantizer)
+            .collect();
+        let Some((first, _)) = layers.first() else { return Ok(()) };
+        let name = &float.nodes[*first].name;
+        let weights: Vec<(&[f32], &[usize])> = layers
+            .iter()
+            .map(|(_, wanted)| (&wanted.rows.values[..], &wanted.rows.shape[..]))
+            .collect();
+        let importance: Option<Vec<&[f32]>> =
+            layers.iter().map(|(_, wanted)| wanted.importance.as_deref()).collect();
+        let importance = importance.map(|parts| parts.concat());
+        let coded = quantizer.fit_shared(&weights, importance.as_deref(), rounding.seed);
+        let coded = coded.map_err(|source| PtqError::Value { name: name.clone(), source })?;
+        self.shared = layers.iter().map(|(index, _)| *index).zip(coded).collect();
         Ok(())
     }
 

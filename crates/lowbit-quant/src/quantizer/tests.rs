@@ -239,12 +239,33 @@ fn one_codebook_serves_several_weights() {
     let (a, b) = (normal(7, 100), normal(8, 50));
     let quantizer =
         Quantizer { granularity: Granularity::Tensor, ..codebook(8, Entries::Float, 0.0) };
-    let shared = quantizer.fit_shared(&[&a, &b], 0).unwrap();
+    let (a_shape, b_shape) = ([10, 10], [2, 5, 5]);
+    let shared = quantizer.fit_shared(&[(&a, &a_shape), (&b, &b_shape)], None, 0).unwrap();
     let both = quantizer.fit(&[&a[..], &b].concat(), &[150], None, 0).unwrap();
     let decoded = [shared[0].decode(), shared[1].decode()].concat();
     assert_eq!(decoded, both.decode());
+    assert_eq!([shared[0].shape(), shared[1].shape()], [&a_shape[..], &b_shape[..]]);
     assert_eq!(shared_size(&shared), both.size());
-    assert!(Quantizer::per_channel(int(4), ScaleRule::Mse).fit_shared(&[&a], 0).is_err());
+    let steps = Quantizer::per_channel(int(4), ScaleRule::Mse);
+    assert!(quantizer.is_shareable() && !steps.is_shareable());
+    assert!(steps.fit_shared(&[(&a, &a_shape)], None, 0).is_err());
+}
+
+#[test]
+fn rules_that_take_an_importance_heed_it_and_the_others_do_not() {
+    let (weight, mut rng) = (normal(9, COUNT), Rng::new(4));
+    let importance: Vec<f32> = (0..COUNT).map(|_| rng.uniform().powi(4)).collect();
+    for preset in crate::PRESETS {
+        let quantizer = (preset.quantizer)();
+        let plain = quantizer.fit(&weight, &SHAPE, None, 0);
+        let weighted = quantizer.fit(&weight, &SHAPE, Some(&importance), 0).unwrap();
+        let heeded = plain.map_or(true, |plain| plain.decode() != weighted.decode());
+        assert!(!heeded || quantizer.takes_importance(), "{} heeds it", preset.name);
+        // A table with an entry for every weight has no errors to weigh.
+        let codes = weighted.codes().len() / weighted.tables().len();
+        let exact = codes <= 1 << weighted.bits() && matches!(quantizer.grid, Grid::Codebook(_));
+        assert!(heeded || exact || !quantizer.takes_importance(), "{} does not", preset.name);
+    }
 }
 
 #[test]

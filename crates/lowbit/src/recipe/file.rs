@@ -4,6 +4,8 @@
 //! base = "w4a8"                     # the recipe that the rest changes; int8 when left out
 //! weights = "int4-mse"              # a named quantizer, or a table (below)
 //! channel_scales = true
+//! importance = "activations"        # of weights, where their scale rule takes one
+//! shared_codebook = true            # one for all layers with these weights
 //! calibration = "distilled"         # images, distilled (a table: images, iterations, rate, slack), statistics
 //!
 //! [activations]
@@ -34,7 +36,7 @@ use lowbit_quant::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Distilled, LayerKind, LayerRecipe, Override, Recipe, Source, Step, Which};
+use super::{Distilled, Importance, LayerKind, LayerRecipe, Override, Recipe, Source, Step, Which};
 use crate::Error;
 
 #[derive(Deserialize)]
@@ -46,6 +48,8 @@ struct RecipeFile {
     bias_correction: Option<Spanned<bool>>,
     calibration: Option<Spanned<CalibrationFile>>,
     weights: Option<Spanned<WeightsFile>>,
+    importance: Option<Spanned<Importance>>,
+    shared_codebook: Option<Spanned<bool>>,
     ends: Option<EndsFile>,
     layers: Option<Vec<Spanned<LayerFile>>>,
     steps: Option<Vec<Spanned<toml::Table>>>,
@@ -169,6 +173,14 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Recipe, Error> {
         let at = calibration.span().start;
         recipe.calibration = source(calibration.get_ref()).map_err(|m| place.wrong(at, m))?;
     }
+    // Where `check` refuses, one of these is at fault.
+    let mut at = 0;
+    if let Some(importance) = &typed.importance {
+        (recipe.importance, at) = (Some(*importance.get_ref()), importance.span().start);
+    }
+    if let Some(shared) = &typed.shared_codebook {
+        (recipe.shared_codebook, at) = (*shared.get_ref(), shared.span().start);
+    }
     match (typed.steps, typed.bias_correction) {
         (Some(_), Some(correction)) => {
             let message = "bias_correction: list bias-correction among the steps instead";
@@ -179,6 +191,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Recipe, Error> {
             correct_bias(&mut recipe, correction.map(Spanned::into_inner));
         }
     }
+    recipe.check().map_err(|message| place.wrong(at, message))?;
     Ok(recipe)
 }
 

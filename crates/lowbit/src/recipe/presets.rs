@@ -147,6 +147,8 @@ pub(super) fn int8() -> Recipe {
         activation_bits: 8,
         channel_scales: true,
         weights: uniform(8),
+        importance: None,
+        shared_codebook: false,
         ends: None,
         layers: vec![],
         calibration: Source::Images,

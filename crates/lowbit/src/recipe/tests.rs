@@ -19,6 +19,15 @@ fn keys_may_be_left_out() {
 }
 
 #[test]
+fn weights_may_have_an_importance_and_share_a_codebook() {
+    let text = "base = \"kmeans4\"\nimportance = \"activations\"\nshared_codebook = true";
+    let recipe = Recipe::from_toml(text, "r.toml").unwrap();
+    assert_eq!((recipe.importance, recipe.shared_codebook), (Some(Importance::Activations), true));
+    let text = "weights = \"int4-fisher\"\nimportance = \"activations\"";
+    assert!(Recipe::from_toml(text, "r.toml").is_ok());
+}
+
+#[test]
 fn a_file_changes_a_named_recipe() {
     let text = r#"
         base = "w4a8"
@@ -76,6 +85,19 @@ fn errors_name_line_and_key() {
     );
     check("bias_correction = true\n[[steps]]\nstep = \"squant\"", "line 1: bias_correction: list");
     check("[ends]\nsame = true\nweights = \"int8\"", "line 2: ends: same = true leaves no room");
+    check("\nimportance = \"labels\"", "line 2: unknown variant `labels`");
+    check(
+        "\nimportance = \"activations\"",
+        "line 2: importance: the scale rule max-abs ignores it",
+    );
+    check(
+        "importance = \"activations\"\nweights = \"int4-mse\"\n[[steps]]\nstep = \"channel-bits\"",
+        "line 1: importance: the step channel-bits",
+    );
+    check(
+        "weights = \"int4-mse\"\nshared_codebook = true",
+        "line 2: shared_codebook: found weights",
+    );
     check("calibration = \"none\"", "line 1: calibration: found \"none\", expected images");
     check("\ncalibration = { slack = 2.0 }", "line 2: calibration slack: found 2, expected 0 to 1");
     check("calibration = { size = 2 }", "line 1: expected \"images\", \"distilled\"");

@@ -47,6 +47,15 @@ impl Prepared {
     }
 }
 
+/// Refuses what reads images where there are none.
+pub(super) fn needs_images(place: &str, images: &dyn Samples) -> Result<(), Error> {
+    if !images.is_empty() {
+        return Ok(());
+    }
+    let message = "reads images, and there are none: calibration = \"distilled\" makes some";
+    Err(Error::Recipe { place: place.to_owned(), message: message.to_owned() })
+}
+
 /// What steps on the quantized graph may use.
 pub(super) struct Given<'a> {
     /// The float graph that was quantized.
@@ -81,13 +90,8 @@ impl Given<'_> {
     ) -> Result<(QuantizedGraph, Vec<UnitReport>), Error> {
         let Given { graph, calibration, images, seed, watch, .. } = *self;
         let progress = |n| watch.advance(n);
-        if step.needs_images() && images.is_empty() {
-            let message =
-                "reads images, and there are none: calibration = \"distilled\" makes some";
-            return Err(Error::Recipe {
-                place: step.name().to_owned(),
-                message: message.to_owned(),
-            });
+        if step.needs_images() {
+            needs_images(step.name(), images)?;
         }
         match step {
             Step::AllocateBits(settings) => {
