@@ -16,6 +16,7 @@
 //! # Ok::<(), lowbit::Error>(())
 //! ```
 
+mod bench;
 mod compressed;
 mod error;
 mod evaluate;
@@ -28,6 +29,7 @@ mod recipe;
 mod results;
 mod stages;
 
+pub use bench::{BenchOptions, Benchmark, LayerTime, Spread, bench};
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};
 pub use format::{Format, convert};
