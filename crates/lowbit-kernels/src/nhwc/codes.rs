@@ -22,6 +22,8 @@ pub(crate) trait Codes: Arch {
     type X: Copy;
     /// Four weights in each lane, ready for [`Codes::dot`].
     type W: Copy;
+    /// A [`Clamp`], ready for [`Codes::join`].
+    type Bounds: Copy;
     /// Pixels of the register tile of two vectors.
     const PIXELS: usize;
 
@@ -56,7 +58,8 @@ pub(crate) trait Codes: Arch {
     /// Vectors whose lanes hold one byte of each row: lane `i` of vector `j` has those of byte [`interleaved`]`(j, i)`.
     fn interleave(self, rows: [Self::V; 4]) -> [Self::V; 4];
     /// `clamp(value + zero_point)` as bytes, in the order that [`Codes::interleave`] undoes.
-    fn join(self, values: [Self::V; 4], clamp: Clamp) -> Self::V;
+    fn join(self, values: [Self::V; 4], bounds: Self::Bounds) -> Self::V;
+    fn bounds(self, clamp: Clamp) -> Self::Bounds;
     /// What [`Codes::join`] gave, with the codes of each of the four vectors side by side.
     fn side_by_side(self, joined: Self::V) -> Self::V;
     /// The first `len` bytes of each of the `P` equal parts of a vector; `P` is 2 or 4.
@@ -95,6 +98,7 @@ pub(crate) struct Spread([u32; 4]);
 
 impl Codes for Portable {
     type X = Spread;
+    type Bounds = Clamp;
     type W = [u32; 4];
     const PIXELS: usize = 4;
 
@@ -185,6 +189,11 @@ impl Codes for Portable {
         std::array::from_fn(|j| {
             std::array::from_fn(|i| u32::from_le_bytes(rows.map(|row| row[j][i])))
         })
+    }
+
+    #[inline(always)]
+    fn bounds(self, clamp: Clamp) -> Clamp {
+        clamp
     }
 
     #[inline(always)]

@@ -227,16 +227,17 @@ impl Task for Part<'_> {
     fn run<A: Codes>(self, arch: A) {
         let (rolling, height) = (self.rolling, self.rolling.channels.spec.output.height);
         let spec = &rolling.channels.spec;
+        let bounds = arch.bounds(rolling.channels.write.last_clamp());
         for row in self.rows {
             let row = rolling.row(row / height, row % height);
             // SAFETY: the row is one of the result, whose lengths were checked; parts do not share rows of blocks.
             unsafe {
-                match (spec.kernel[1], spec.strides[1], spec.dilations[1]) {
-                    (3, 1, 1) => rolling.roll::<A, 3, 1, 3>(arch, &row),
-                    (3, 2, 1) => rolling.roll::<A, 3, 2, 2>(arch, &row),
-                    (5, 1, 1) => rolling.roll::<A, 5, 1, 5>(arch, &row),
-                    (5, 2, 1) => rolling.roll::<A, 5, 2, 3>(arch, &row),
-                    _ => rolling.pixels(arch, &row),
+                match (spec.kernel, spec.strides[1], spec.dilations[1]) {
+                    ([3, 3], 1, 1) => rolling.roll::<A, 3, 1, 3>(arch, bounds, &row),
+                    ([3, 3], 2, 1) => rolling.roll::<A, 3, 2, 2>(arch, bounds, &row),
+                    ([5, 5], 1, 1) => rolling.roll::<A, 5, 1, 5>(arch, bounds, &row),
+                    ([5, 5], 2, 1) => rolling.roll::<A, 5, 2, 3>(arch, bounds, &row),
+                    _ => rolling.pixels(arch, bounds, &row),
                 }
             }
         }
@@ -279,74 +280,31 @@ impl Rolling<'_> {
         }
     }
 
-    /// The interleaved rows `4 * rows ..` of the column that begins at `x`.
-    /// # Safety
-    /// The column is one of the row's taps.
+    /// From the first row of taps to those of rows `4 * rows ..`, in bytes. Rows beyond the kernel have no weights, so that any
+    /// code will do: the last row stands for them.
     #[inline(always)]
-    unsafe fn column<A: Codes>(
-        &self,
-        arch: A,
-        row: &Row,
-        (x, rows): (*const u8, usize),
-    ) -> [A::V; 4] {
+    fn offsets(&self, rows: usize) -> [usize; 4] {
         let spec = &self.channels.spec;
         let pitch = spec.dilations[0] * spec.input.row();
-        let mut words = [arch.splat(0); 4];
-        for (r, words) in words.iter_mut().enumerate() {
-            // Rows beyond the kernel have no weights, so that any code will do.
-            let ky = (4 * rows + r).min(spec.kernel[0] - 1);
-            // SAFETY: a tap of the kernel, which lies inside the input.
-            *words = unsafe { arch.load_bytes(x.add(ky * pitch), row.len) };
-        }
-        arch.interleave(words)
+        [0, 1, 2, 3].map(|r| (4 * rows + r).min(spec.kernel[0] - 1) * pitch)
     }
 
-    /// `sums` plus the taps of `rows` and `column` of the kernel.
-    /// # Safety
-    /// The row's words are those of a block of this layer.
-    #[inline(always)]
-    unsafe fn add<A: Codes>(
-        &self,
-        arch: A,
-        sums: &mut [A::V; 4],
-        words: [A::V; 4],
-        (row, rows, column): (&Row, usize, usize),
-    ) {
-        let first = (rows * self.channels.spec.kernel[1] + column) * 4 * A::LANES;
-        for (n, (sum, words)) in sums.iter_mut().zip(words).enumerate() {
-            // SAFETY: the weights of these taps are four vectors of the block's.
-            let weights = unsafe { arch.load(row.words.add(first + n * A::LANES)) };
-            *sum = arch.dot(*sum, arch.spread(words), arch.weights(weights));
-        }
-    }
-
-    /// # Safety
-    /// As [`Rolling::add`].
-    #[inline(always)]
-    unsafe fn bias<A: Codes>(&self, arch: A, row: &Row) -> [A::V; 4] {
-        let mut bias = [arch.splat(0); 4];
-        for (n, bias) in bias.iter_mut().enumerate() {
-            // SAFETY: a block has four vectors of biases.
-            *bias = unsafe { arch.load(row.bias.add(n * A::LANES).cast()) };
-        }
-        bias
-    }
-
-    /// A row of the result, each column of the input once. `LIVE` outputs see a column: the quotient of `KW` and `STRIDE`,
-    /// rounded up.
+    /// A row of the result, each column of the input once. The kernel is square; `LIVE` outputs see a column: the quotient of
+    /// `K` and `STRIDE`, rounded up.
     /// # Safety
     /// The row is one of the result; no other thread writes it.
     #[inline(always)]
-    unsafe fn roll<A: Codes, const KW: usize, const STRIDE: usize, const LIVE: usize>(
+    unsafe fn roll<A: Codes, const K: usize, const STRIDE: usize, const LIVE: usize>(
         &self,
         arch: A,
+        bounds: A::Bounds,
         row: &Row,
     ) {
         let spec = &self.channels.spec;
-        let columns = (spec.output.width - 1) * STRIDE + KW;
-        let groups = spec.kernel[0].div_ceil(4);
+        let columns = (spec.output.width - 1) * STRIDE + K;
+        let offsets = [self.offsets(0), self.offsets(1)];
         // SAFETY: the row is one of this layer's.
-        let bias = unsafe { self.bias(arch, row) };
+        let bias = unsafe { bias(arch, row) };
         let mut sums = [bias; LIVE];
         for step in 0..spec.output.width + LIVE - 1 {
             for s in 0..STRIDE {
@@ -354,22 +312,24 @@ impl Rolling<'_> {
                 if column >= columns {
                     break;
                 }
-                // SAFETY: the column is a tap of an output of this row.
-                let x = unsafe { row.x.add(column * spec.input.pixel) };
-                for rows in 0..groups {
-                    // SAFETY: as above.
-                    let words = unsafe { self.column(arch, row, (x, rows)) };
+                for (rows, &offsets) in offsets.iter().enumerate().take(const { K.div_ceil(4) }) {
+                    // SAFETY: the column is a tap of an output of this row.
+                    let words = unsafe {
+                        let x = row.x.add(column * spec.input.pixel);
+                        words::<A>(arch, x, offsets, (row.len, K - 4 * rows))
+                    };
                     for (age, sums) in sums.iter_mut().enumerate() {
-                        if s + age * STRIDE < KW {
-                            // SAFETY: `s + age * STRIDE` is a column of the kernel.
-                            unsafe { self.add(arch, sums, words, (row, rows, s + age * STRIDE)) };
+                        if s + age * STRIDE < K {
+                            let tap = rows * K + s + age * STRIDE;
+                            // SAFETY: a column of the kernel.
+                            unsafe { add(arch, sums, words, row.words.add(tap * 4 * A::LANES)) };
                         }
                     }
                 }
             }
             if step + 1 >= LIVE {
                 // SAFETY: the output is a pixel of this row.
-                unsafe { self.finish(arch, sums[LIVE - 1], row, step + 1 - LIVE) };
+                unsafe { self.finish(arch, bounds, sums[LIVE - 1], (row, step + 1 - LIVE)) };
             }
             for age in (1..LIVE).rev() {
                 sums[age] = sums[age - 1];
@@ -382,24 +342,26 @@ impl Rolling<'_> {
     /// # Safety
     /// As [`Rolling::roll`].
     #[inline(always)]
-    unsafe fn pixels<A: Codes>(&self, arch: A, row: &Row) {
+    unsafe fn pixels<A: Codes>(&self, arch: A, bounds: A::Bounds, row: &Row) {
         let spec = &self.channels.spec;
         for output in 0..spec.output.width {
             // SAFETY: the row is one of this layer's.
-            let mut sums = unsafe { self.bias(arch, row) };
+            let mut sums = unsafe { bias(arch, row) };
             for rows in 0..spec.kernel[0].div_ceil(4) {
+                let offsets = self.offsets(rows);
                 for kx in 0..spec.kernel[1] {
                     let column = output * spec.strides[1] + kx * spec.dilations[1];
+                    let tap = rows * spec.kernel[1] + kx;
                     // SAFETY: the column is a tap of this output.
                     unsafe {
                         let x = row.x.add(column * spec.input.pixel);
-                        let words = self.column(arch, row, (x, rows));
-                        self.add(arch, &mut sums, words, (row, rows, kx));
+                        let words = words::<A>(arch, x, offsets, (row.len, 4));
+                        add(arch, &mut sums, words, row.words.add(tap * 4 * A::LANES));
                     }
                 }
             }
             // SAFETY: the output is a pixel of this row.
-            unsafe { self.finish(arch, sums, row, output) };
+            unsafe { self.finish(arch, bounds, sums, (row, output)) };
         }
     }
 
@@ -407,11 +369,17 @@ impl Rolling<'_> {
     /// # Safety
     /// As [`Rolling::roll`].
     #[inline(always)]
-    unsafe fn finish<A: Codes>(&self, arch: A, sums: [A::V; 4], row: &Row, x: usize) {
+    unsafe fn finish<A: Codes>(
+        &self,
+        arch: A,
+        bounds: A::Bounds,
+        sums: [A::V; 4],
+        (row, x): (&Row, usize),
+    ) {
         let (spec, write) = (&self.channels.spec, &self.channels.write);
         // SAFETY: a block has four vectors of factors.
         let scaled = unsafe { scaled(arch, sums, row.factors) };
-        let (values, clamp) = match write {
+        let values = match write {
             Write::Float => {
                 // SAFETY: the pixel lies in the result.
                 return unsafe {
@@ -419,12 +387,12 @@ impl Rolling<'_> {
                     store_floats(arch, scaled, to, row.len);
                 };
             }
-            Write::Plain(clamp) => {
+            Write::Plain(_) => {
                 let mut values = scaled;
                 for value in &mut values {
                     *value = arch.round(*value);
                 }
-                (values, *clamp)
+                values
             }
             Write::Codes(how) => {
                 let pixel = write.add().map_or(0, |add| add.other.pixel);
@@ -432,10 +400,54 @@ impl Rolling<'_> {
                 codes(arch, how, scaled, Interleaved { from, len: row.len })
             }
         };
-        let bytes = arch.join(values, clamp);
+        let bytes = arch.join(values, bounds);
         // SAFETY: the pixel lies in the result.
         unsafe { arch.store_bytes(row.at.codes.add(x * spec.output.pixel), bytes, row.len) };
     }
+}
+
+/// Up to four rows of a column, interleaved; those from `rows` on have no weights.
+/// # Safety
+/// `len` bytes are readable at each offset from `x`.
+#[inline(always)]
+unsafe fn words<A: Codes>(
+    arch: A,
+    x: *const u8,
+    offsets: [usize; 4],
+    (len, rows): (usize, usize),
+) -> [A::V; 4] {
+    let mut words = [arch.splat(0); 4];
+    for (r, words) in words.iter_mut().enumerate() {
+        if r < rows {
+            // SAFETY: as this function's.
+            *words = unsafe { arch.load_bytes(x.add(offsets[r]), len) };
+        }
+    }
+    arch.interleave(words)
+}
+
+/// `sums` plus the taps whose weights are the four vectors at `weights`.
+/// # Safety
+/// Four vectors are readable at `weights`.
+#[inline(always)]
+unsafe fn add<A: Codes>(arch: A, sums: &mut [A::V; 4], words: [A::V; 4], weights: *const u32) {
+    for (n, (sum, words)) in sums.iter_mut().zip(words).enumerate() {
+        // SAFETY: as this function's.
+        let weights = unsafe { arch.load(weights.add(n * A::LANES)) };
+        *sum = arch.dot(*sum, arch.spread(words), arch.weights(weights));
+    }
+}
+
+/// # Safety
+/// The row is one of a layer, whose blocks have four vectors of biases.
+#[inline(always)]
+unsafe fn bias<A: Codes>(arch: A, row: &Row) -> [A::V; 4] {
+    let mut bias = [arch.splat(0); 4];
+    for (n, bias) in bias.iter_mut().enumerate() {
+        // SAFETY: as this function's.
+        *bias = unsafe { arch.load(row.bias.add(n * A::LANES).cast()) };
+    }
+    bias
 }
 
 /// Writes the first `len` floats in the order that [`Codes::interleave`] undoes.

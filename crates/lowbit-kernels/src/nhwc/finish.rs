@@ -89,6 +89,19 @@ impl Write {
         At { codes: std::ptr::null_mut(), floats: out.as_mut_ptr(), other: std::ptr::null() }
     }
 
+    /// The clamp that comes last; that of floats does not matter.
+    pub(crate) fn last_clamp(&self) -> Clamp {
+        match self {
+            Self::Float => Clamp::NONE,
+            Self::Plain(clamp) => *clamp,
+            Self::Codes(how) => match (&how.add, &how.table) {
+                (Some(add), _) => Clamp { zero_point: 0, low: add.low, high: add.high },
+                (None, Some(_)) => Clamp::NONE,
+                (None, None) => how.clamp,
+            },
+        }
+    }
+
     /// The image that is added.
     pub(crate) fn add(&self) -> Option<&ResidualAdd> {
         match self {
@@ -180,7 +193,7 @@ pub(crate) struct Places<const R: usize> {
 #[inline(always)]
 pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
     arch: A,
-    write: &Write,
+    (write, bounds): (&Write, A::Bounds),
     sums: [[A::V; N]; R],
     factors: *const f32,
     places: Places<R>,
@@ -202,13 +215,13 @@ pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
             }
         }
         // SAFETY: as this function's.
-        Write::Plain(clamp) => unsafe {
+        Write::Plain(_) => unsafe {
             for quad in 0..const { (R * N).div_ceil(4) } {
                 let mut codes = scaled_quad::<A, R, N>(arch, &sums, vectors, quad);
                 for code in &mut codes {
                     *code = arch.round(*code);
                 }
-                store_quad::<A, R, N>(arch, codes, *clamp, &places, quad);
+                store_quad::<A, R, N>(arch, codes, bounds, &places, quad);
             }
         },
         // SAFETY: as this function's.
@@ -219,8 +232,8 @@ pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
                 for (q, from) in from.iter_mut().enumerate() {
                     *from = places.other[pixel_of::<R, N>(quad, q)];
                 }
-                let (codes, clamp) = codes(arch, how, scaled, Quad::<N> { from, len: places.len });
-                store_quad::<A, R, N>(arch, codes, clamp, &places, quad);
+                let codes = codes(arch, how, scaled, Quad::<N> { from, len: places.len });
+                store_quad::<A, R, N>(arch, codes, bounds, &places, quad);
             }
         },
     }
@@ -253,11 +266,11 @@ fn scaled_quad<A: Codes, const R: usize, const N: usize>(
 unsafe fn store_quad<A: Codes, const R: usize, const N: usize>(
     arch: A,
     codes: [A::V; 4],
-    clamp: Clamp,
+    bounds: A::Bounds,
     places: &Places<R>,
     quad: usize,
 ) {
-    let bytes = arch.side_by_side(arch.join(codes, clamp));
+    let bytes = arch.side_by_side(arch.join(codes, bounds));
     if N == 2 {
         let to = [0, 2].map(|q| places.codes[pixel_of::<R, N>(quad, q)]);
         // SAFETY: as this function's.
@@ -286,14 +299,14 @@ pub(crate) unsafe fn scaled<A: Codes, const N: usize>(
     sums
 }
 
-/// Integers that a clamp turns into the codes to write.
+/// Integers that the last clamp turns into the codes to write.
 #[inline(always)]
 pub(crate) fn codes<A: Codes>(
     arch: A,
     how: &How,
     scaled: [A::V; 4],
     other: impl Other<A>,
-) -> ([A::V; 4], Clamp) {
+) -> [A::V; 4] {
     let How { clamp, table, add } = how;
     let most = arch.splat(BEYOND_CODES.to_bits());
     let mut codes = scaled;
@@ -301,7 +314,7 @@ pub(crate) fn codes<A: Codes>(
         *code = arch.round(arch.min_f32(*code, most));
     }
     if table.is_none() && add.is_none() {
-        return (codes, *clamp);
+        return codes;
     }
     let (low, high) = (arch.splat(clamp.low.into()), arch.splat(clamp.high.into()));
     let zero = arch.splat(clamp.zero_point.into());
@@ -316,9 +329,8 @@ pub(crate) fn codes<A: Codes>(
             *code = arch.lookup(*code, table);
         }
     }
-    let Some(add) = add else { return (codes, Clamp::NONE) };
-    let clamp = Clamp { zero_point: 0, low: add.low, high: add.high };
-    (added(arch, add, codes, other.load(arch)), clamp)
+    let Some(add) = add else { return codes };
+    added(arch, add, codes, other.load(arch))
 }
 
 /// The rounded sums of the codes of both images.

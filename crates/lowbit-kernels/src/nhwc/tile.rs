@@ -135,6 +135,7 @@ impl Layer<'_> {
         panel: &Panel,
         pixels: Range<usize>,
     ) {
+        let bounds = arch.bounds(self.write.last_clamp());
         let width = self.spec.output.width;
         let offsets = &self.offsets[panel.offsets.clone()];
         let words = offsets.len().div_ceil(F::WORDS) * N * A::LANES;
@@ -151,7 +152,13 @@ impl Layer<'_> {
             };
             // SAFETY: the pixels and the panel's outputs lie inside the images; the factors were sliced.
             unsafe {
-                finish(arch, self.write, sums, factors.as_ptr(), self.places::<R>(panel, at));
+                finish(
+                    arch,
+                    (self.write, bounds),
+                    sums,
+                    factors.as_ptr(),
+                    self.places::<R>(panel, at),
+                );
             }
         }
     }

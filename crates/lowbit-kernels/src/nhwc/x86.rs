@@ -21,8 +21,17 @@ pub(crate) struct Pairs {
     odd: __m256i,
 }
 
+/// A clamp in every lane: the zero point as 16-bit words, the bounds as bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds<V> {
+    zero_point: V,
+    low: V,
+    high: V,
+}
+
 impl Codes for Avx2 {
     type X = Pairs;
+    type Bounds = Bounds<__m256i>;
     type W = Pairs;
     const PIXELS: usize = 4;
 
@@ -139,14 +148,21 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
-    fn join(self, [a, b, c, d]: [__m256i; 4], clamp: Clamp) -> __m256i {
+    fn bounds(self, clamp: Clamp) -> Bounds<__m256i> {
+        proven!(Bounds {
+            zero_point: _mm256_set1_epi16(clamp.zero_point.into()),
+            low: _mm256_set1_epi8(clamp.low as i8),
+            high: _mm256_set1_epi8(clamp.high as i8),
+        })
+    }
+
+    #[inline(always)]
+    fn join(self, [a, b, c, d]: [__m256i; 4], bounds: Bounds<__m256i>) -> __m256i {
         proven!({
-            let zero_point = _mm256_set1_epi16(clamp.zero_point.into());
-            let low = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
-            let high = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
+            let low = _mm256_adds_epi16(_mm256_packs_epi32(a, b), bounds.zero_point);
+            let high = _mm256_adds_epi16(_mm256_packs_epi32(c, d), bounds.zero_point);
             let bytes = _mm256_packus_epi16(low, high);
-            let raised = _mm256_max_epu8(bytes, _mm256_set1_epi8(clamp.low as i8));
-            _mm256_min_epu8(raised, _mm256_set1_epi8(clamp.high as i8))
+            _mm256_min_epu8(_mm256_max_epu8(bytes, bounds.low), bounds.high)
         })
     }
 
@@ -184,6 +200,7 @@ impl Codes for Avx2 {
 
 impl Codes for Avx512 {
     type X = __m512i;
+    type Bounds = Bounds<__m512i>;
     type W = __m512i;
     const PIXELS: usize = 8;
 
@@ -267,14 +284,21 @@ impl Codes for Avx512 {
     }
 
     #[inline(always)]
-    fn join(self, [a, b, c, d]: [__m512i; 4], clamp: Clamp) -> __m512i {
+    fn bounds(self, clamp: Clamp) -> Bounds<__m512i> {
+        proven!(Bounds {
+            zero_point: _mm512_set1_epi16(clamp.zero_point.into()),
+            low: _mm512_set1_epi8(clamp.low as i8),
+            high: _mm512_set1_epi8(clamp.high as i8),
+        })
+    }
+
+    #[inline(always)]
+    fn join(self, [a, b, c, d]: [__m512i; 4], bounds: Bounds<__m512i>) -> __m512i {
         proven!({
-            let zero_point = _mm512_set1_epi16(clamp.zero_point.into());
-            let low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-            let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+            let low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), bounds.zero_point);
+            let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), bounds.zero_point);
             let bytes = _mm512_packus_epi16(low, high);
-            let raised = _mm512_max_epu8(bytes, _mm512_set1_epi8(clamp.low as i8));
-            _mm512_min_epu8(raised, _mm512_set1_epi8(clamp.high as i8))
+            _mm512_min_epu8(_mm512_max_epu8(bytes, bounds.low), bounds.high)
         })
     }
 
