@@ -23,16 +23,24 @@ pub(crate) struct FreeWeight {
     pub(crate) variable: Vec<f32>,
     /// What each scale is multiplied by.
     pub(crate) factors: Vec<f32>,
+    /// Which weights stay 0; empty where none does.
+    pruned: Vec<bool>,
 }
 
 impl FreeWeight {
-    /// Starts at `latent`, or, where `settled` is above 0, nearer to its level by that share of the distance.
-    pub(crate) fn new(coded: &CodedWeight, latent: &[f32], settled: f32) -> FreeWeight {
+    /// Starts at `latent`, or, where `settled` is above 0, nearer to its level by that share of the distance. Those `pruned` stay 0.
+    pub(crate) fn new(
+        coded: &CodedWeight,
+        (latent, pruned): (&[f32], &[bool]),
+        settled: f32,
+    ) -> FreeWeight {
         let scales = coded.scales();
         let both = latent.iter().zip(coded.decode()).enumerate();
         let scaled = both.map(|(i, (w, q))| (w + settled * (q - w)) / scales[coded.group_of(i)]);
+        let mut variable: Vec<f32> = scaled.collect();
+        hold(&mut variable, pruned);
         let factors = vec![1.0; scales.len()];
-        FreeWeight { coded: coded.clone(), variable: scaled.collect(), factors }
+        FreeWeight { coded: coded.clone(), variable, factors, pruned: pruned.to_vec() }
     }
 
     /// The nearest codes of the present weight.
@@ -65,7 +73,10 @@ impl FreeWeight {
     /// Gradient with respect to the variable, given that with respect to the weight.
     pub(crate) fn gradient(&self, weight: &[f32]) -> Vec<f32> {
         let (coded, scales) = (&self.coded, self.coded.scales());
-        weight.iter().enumerate().map(|(i, g)| g * scales[coded.group_of(i)]).collect()
+        let slopes = weight.iter().enumerate().map(|(i, g)| g * scales[coded.group_of(i)]);
+        let mut slopes: Vec<f32> = slopes.collect();
+        hold(&mut slopes, &self.pruned);
+        slopes
     }
 
     /// Gradient with respect to the factors, given that with respect to the weight: Σ g·w̃ over the weights of a scale.
@@ -77,4 +88,9 @@ impl FreeWeight {
         }
         sums
     }
+}
+
+/// Sets what belongs to pruned weights to 0.
+fn hold(values: &mut [f32], pruned: &[bool]) {
+    values.iter_mut().zip(pruned).filter(|(_, pruned)| **pruned).for_each(|(x, _)| *x = 0.0);
 }

@@ -82,11 +82,14 @@ impl Pull {
 }
 
 impl SoftRounding {
-    /// Starts where h(V) reproduces `target` exactly.
-    pub(crate) fn new(coded: &CodedWeight, target: &[f32]) -> SoftRounding {
+    /// Starts where h(V) reproduces `target` exactly. Those `pruned` keep their code.
+    pub(crate) fn new(coded: &CodedWeight, target: &[f32], pruned: &[bool]) -> SoftRounding {
         let mut rounding = SoftRounding { ends: vec![], variable: vec![] };
         for (i, &w) in target.iter().enumerate() {
-            let (below, above) = coded.neighbours(i, w);
+            let (below, above) = match pruned.get(i) {
+                Some(true) => (coded.codes()[i], coded.codes()[i]),
+                Some(false) | None => coded.neighbours(i, w),
+            };
             let (low, high) = (coded.value(i, below), coded.value(i, above));
             rounding.ends.push(Ends { low, high, codes: [below, above] });
             let share = if high > low { ((w - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 };

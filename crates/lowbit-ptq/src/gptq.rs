@@ -138,7 +138,9 @@ fn round_row(
         let (element, wanted) = (first + column, values[j]);
         let (below, above) = weight.coded.neighbours(element, wanted as f32);
         let off = |code: u16| (f64::from(weight.coded.value(element, code)) - wanted).abs();
-        let code = if off(above) < off(below) { above } else { below };
+        let nearest = if off(above) < off(below) { above } else { below };
+        let pruned = weight.pruned.get(element) == Some(&true);
+        let code = if pruned { codes[column] } else { nearest };
         codes[column] = code;
         let row = &factor[j * columns..(j + 1) * columns];
         let error = (wanted - f64::from(weight.coded.value(element, code))) / row[j];

@@ -61,6 +61,8 @@ pub struct Weight {
     pub latent: Vec<f32>,
     /// Codes and what they mean.
     pub coded: CodedWeight,
+    /// Which weights were pruned, and stay 0 while the others are learned; empty where none was.
+    pub pruned: Vec<bool>,
     /// The weight as the node reads it.
     pub result: ValueId,
     /// The bias after all factors, where the node has one.

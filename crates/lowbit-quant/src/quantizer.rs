@@ -81,6 +81,12 @@ impl Quantizer {
         self.scale.takes_importance()
     }
 
+    /// Whether the smallest weights become 0 and are meant to stay there.
+    #[must_use]
+    pub fn prunes(&self) -> bool {
+        matches!(innermost(&self.scale), ScaleRule::Cluster(clustering) if clustering.prune > 0.0)
+    }
+
     /// Whether several weights can share what is fitted: [`Quantizer::fit_shared`].
     #[must_use]
     pub fn is_shareable(&self) -> bool {

@@ -48,7 +48,11 @@ impl Inserter {
         // Every layer gets a bias that can be corrected, unless it has one of another form.
         let bias = bias.or_else(|| node.input(2).is_none().then(|| vec![0.0; rows.channels()]));
         let bias = self.scale_outputs(node, bias, (&mut rows, &mut coded)).map_err(named)?;
-        self.hold(index, node, (rows, coded), (bias, input_scale, reading));
+        let pruned = match quantizer.prunes() {
+            true => coded.decode().iter().map(|&w| w == 0.0).collect(),
+            false => vec![],
+        };
+        self.hold(index, node, (rows, coded, pruned), (bias, input_scale, reading));
         Ok(())
     }
 
@@ -103,7 +107,7 @@ impl Inserter {
         &mut self,
         index: usize,
         node: &Node,
-        (rows, coded): (Rows, CodedWeight),
+        (rows, coded, pruned): (Rows, CodedWeight, Vec<bool>),
         (bias, input_scale, reading): (Option<Vec<f32>>, ValueId, Reading),
     ) {
         let name = format!("{}_weight", node.name);
@@ -136,6 +140,7 @@ impl Inserter {
             target: rows.values,
             shape: rows.shape,
             coded: coded.clone(),
+            pruned,
             result,
             bias,
             input_scale,

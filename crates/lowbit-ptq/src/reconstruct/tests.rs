@@ -2,7 +2,7 @@ use lowbit_graph::Graph;
 use lowbit_quant::RangeRule;
 
 use super::*;
-use crate::tests::{Noise, one_image, residual, rounding, squeeze_excite};
+use crate::tests::{Noise, one_image, residual, rounding, rounding_by, squeeze_excite};
 use crate::{Plan, calibrate, quantize};
 
 /// 3-bit weights and activations of `bits`, rounded to nearest.
@@ -41,6 +41,31 @@ fn every_algorithm_lowers_the_error_of_its_units() {
             check(name, &residual(), &nearest(&residual(), bits, false));
         }
         check(name, &squeeze_excite(), &nearest(&squeeze_excite(), 8, true));
+    }
+}
+
+#[test]
+fn pruned_weights_stay_zero() {
+    let graph = residual();
+    let mut quantizer = lowbit_quant::Quantizer::preset("kmeans-16").unwrap();
+    if let lowbit_quant::ScaleRule::Cluster(clustering) = &mut quantizer.scale {
+        clustering.prune = 0.5;
+    }
+    assert!(quantizer.prunes());
+    let plan = Plan::new(&graph, false).unwrap();
+    let calibration = calibrate(&graph, &plan, &Noise(16), RangeRule::Mse, &|_| {}).unwrap();
+    let start = quantize(&graph, &plan, &calibration, &rounding_by(&graph, &quantizer)).unwrap();
+    for name in ["brecq", "adaround"] {
+        let settings = quick(Reconstruction::named(name).unwrap());
+        let (learned, _) = reconstruct(&graph, &start, &Noise(16), &settings, &|_| {}).unwrap();
+        let changed = learned.weights.iter().zip(&start.weights).any(|(a, b)| a.coded != b.coded);
+        assert!(changed, "{name} learns");
+        for weight in &learned.weights {
+            let decoded = weight.coded.decode();
+            let pruned = decoded.iter().zip(&weight.pruned).filter(|(_, pruned)| **pruned);
+            let kept = pruned.clone().filter(|(w, _)| **w == 0.0).count();
+            assert!(kept > 0 && kept == pruned.count(), "{name}: {kept}");
+        }
     }
 }
 
@@ -115,7 +140,7 @@ fn blocks_end_where_one_value_is_alive() {
 fn gradients_of_roundings_follow_their_formula() {
     let graph = residual();
     let weight = nearest(&graph, 8, false).weights[1].clone();
-    let mut rounding = crate::adaround::SoftRounding::new(&weight.coded, &weight.target);
+    let mut rounding = crate::adaround::SoftRounding::new(&weight.coded, &weight.target, &[]);
     let count = weight.target.len();
     let pull = crate::adaround::Pull { strength: 0.3, exponent: 4.0 };
     // The loss Σ g·w̃ + λ·Σ (1 - |2h - 1|^β), by differences.

@@ -67,11 +67,14 @@ impl Trainee {
         for &index in &unit.weights {
             let weight = &quantized.weights[index];
             let how = match settings.variable {
-                Variable::Rounding => {
-                    Learned::Rounding(SoftRounding::new(&weight.coded, &weight.target))
-                }
+                Variable::Rounding => Learned::Rounding(SoftRounding::new(
+                    &weight.coded,
+                    &weight.target,
+                    &weight.pruned,
+                )),
                 Variable::Weights => {
-                    Learned::Free(FreeWeight::new(&weight.coded, &weight.latent, settings.settled))
+                    let start = (&weight.latent[..], &weight.pruned[..]);
+                    Learned::Free(FreeWeight::new(&weight.coded, start, settings.settled))
                 }
             };
             let adam = Adam::new(weight.target.len());
@@ -238,8 +241,8 @@ impl Trainee {
 }
 
 /// What the learning rates are multiplied by: nothing moves while Adam's moments are first gathered, for its first steps are as long as the
-/// rate in every coordinate at once, whatever the gradients' noise (after a block's weights were learned, which leaves many near
-/// a threshold, the first such step took the divergence of ResNet-20's scores from 0.009 to 0.21). Then a cosine falls to 0.
+/// rate in every coordinate at once, whatever the gradients' noise; where a block's weights were learned before, many lie near a threshold, and
+/// one such step turns them over together. Then a cosine falls to 0.
 fn rate_share(progress: f32) -> f32 {
     if progress < WARM_UP {
         return 0.0;
