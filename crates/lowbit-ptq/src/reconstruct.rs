@@ -17,6 +17,7 @@ mod capture;
 mod fisher;
 mod loss;
 mod settings;
+mod skips;
 mod trainee;
 mod training;
 mod units;
@@ -31,6 +32,7 @@ pub(crate) use adam::Adam;
 use capture::{Pairs, capture};
 use loss::{Goal, Loss};
 pub use settings::{Algorithm, Reconstruction, Variable};
+use skips::Skips;
 pub(crate) use trainee::StepSize;
 use trainee::Trainee;
 use training::{Source, Training};
@@ -90,13 +92,17 @@ fn unit_by_outputs(
     progress: Progress<'_>,
 ) -> Result<(QuantizedGraph, UnitReport), PtqError> {
     let start = unit_error(quantized, &unit, pairs)?;
-    let bare = part(quantized, &unit, &pairs.inputs.shape);
+    let mut bare = part(quantized, &unit, &pairs.inputs.shape);
     let trainee = Trainee::new(quantized, &unit, &bare, settings);
+    let skips = match settings.drop > 0.0 {
+        true => Skips::insert(quantized, &mut bare, &pairs.inputs.shape)?,
+        false => Skips::default(),
+    };
     // The loss starts at the number of weights, so that learning rates and the pull mean the same for every unit.
     let count: usize = unit.weights.iter().map(|&i| quantized.weights[i].target.len()).sum();
     let per_batch = settings.batch.min(pairs.images) * pairs.targets.per_image();
     let weight = (count as f64 / (start.max(f64::MIN_POSITIVE) * per_batch as f64)) as f32;
-    let source = (Source::Captured(pairs), vec![Loss::Squared { weight }]);
+    let source = (Source::Captured { pairs, skips }, vec![Loss::Squared { weight }]);
     let training = Training::new(quantized, &bare, trainee, source, settings)?;
     let learned = training.run(rng, progress)?;
     let end = unit_error(&learned, &unit, pairs)?;

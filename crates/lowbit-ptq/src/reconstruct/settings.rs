@@ -59,7 +59,7 @@ pub struct Reconstruction {
     pub features: f32,
     /// Strength of the pull of roundings towards up or down (λ).
     pub pull: f32,
-    /// Share of input elements taken from the float network.
+    /// Share of input elements taken from the float network, and of elements inside that skip their quantizer.
     pub drop: f32,
     /// Whether squared errors are weighted by the squared gradient of the float network's loss (BRECQ's diagonal Fisher information);
     /// of layers and blocks.

@@ -6,14 +6,15 @@ use rayon::prelude::*;
 
 use super::capture::{Pairs, as_quantized};
 use super::loss::{Goal, Loss};
+use super::skips::Skips;
 use super::trainee::Trainee;
 use super::{Reconstruction, augment, shards};
 use crate::{Progress, PtqError, QuantizedGraph, Samples};
 
 /// Where batches come from.
 pub(super) enum Source<'a> {
-    /// What was captured at the unit's ends.
-    Captured(&'a Pairs),
+    /// What was captured at the unit's ends; activations inside it may skip their quantizers.
+    Captured { pairs: &'a Pairs, skips: Skips },
     /// Images, changed at random, and what the float network makes of them.
     Images { samples: &'a dyn Samples, teacher: Box<Session>, watched: Vec<ValueId> },
 }
@@ -21,6 +22,8 @@ pub(super) enum Source<'a> {
 /// A part of a batch: what the unit reads, and what it should make.
 struct Shard {
     input: Tensor,
+    /// What the unit's graph reads beside it.
+    masks: Vec<Tensor>,
     goals: Vec<Goal>,
 }
 
@@ -100,7 +103,8 @@ impl<'a> Training<'a> {
             .map(|(work, (i, shard))| {
                 let mut rng = Rng::new(seed ^ i as u64);
                 let shard = source.shard(quantized, (shard, drop), (&mut rng, work))?;
-                let all: Vec<&Tensor> = std::iter::once(&shard.input).chain(&feeds).collect();
+                let all: Vec<&Tensor> =
+                    std::iter::once(&shard.input).chain(&shard.masks).chain(&feeds).collect();
                 let tape = session.record(&all, work)?;
                 let mut seeds = vec![];
                 for (&(output, loss), goal) in outputs.iter().zip(&shard.goals) {
@@ -120,7 +124,7 @@ impl<'a> Training<'a> {
 impl Source<'_> {
     fn images(&self) -> usize {
         match self {
-            Source::Captured(pairs) => pairs.images,
+            Source::Captured { pairs, .. } => pairs.images,
             Source::Images { samples, .. } => samples.len(),
         }
     }
@@ -132,9 +136,11 @@ impl Source<'_> {
         (rng, work): (&mut Rng, &mut Workspace),
     ) -> Result<Shard, PtqError> {
         match self {
-            Source::Captured(pairs) => {
+            Source::Captured { pairs, skips } => {
                 let goals = vec![pairs.goal(indices)];
-                Ok(Shard { input: mixed(pairs, indices, drop, rng), goals })
+                let input = mixed(pairs, indices, drop, rng);
+                let masks = skips.draw(indices.len(), drop, rng);
+                Ok(Shard { input, masks, goals })
             }
             Source::Images { samples, teacher, watched } => {
                 let mut values = vec![];
@@ -156,7 +162,8 @@ impl Source<'_> {
                         as_quantized(quantized, value, (&shape, values));
                     }
                 }
-                Ok(Shard { input, goals: targets.into_iter().map(Goal::plain).collect() })
+                let goals = targets.into_iter().map(Goal::plain).collect();
+                Ok(Shard { input, masks: vec![], goals })
             }
         }
     }
