@@ -1,7 +1,7 @@
 //! A network made ready for this CPU: layouts, one block of memory, packed weights, steps in order.
 
 mod glue;
-mod memory;
+pub(crate) mod memory;
 mod step;
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
 
 use crate::network::{Form, Kind, Network, Value, ValueIndex};
-use crate::plan::memory::{Lifetime, place};
+use crate::plan::memory::{Lifetime, VECTOR, place};
 use crate::plan::step::Compiled;
 
 /// Where a value lies while a plan runs.
@@ -210,7 +210,7 @@ fn slots(network: &Network, layouts: &[ImageLayout]) -> Vec<Slot> {
                 true => *lifetime,
                 false => Lifetime { len: 0, ..*lifetime },
             };
-        place(&network.values.iter().zip(&lifetimes).map(of_kind).collect::<Vec<_>>())
+        place(&network.values.iter().zip(&lifetimes).map(of_kind).collect::<Vec<_>>(), VECTOR)
     });
     let slot = |index: usize| {
         let codes = network.values[index].codes();

@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-/// Places begin at multiples of this: whole vectors for bytes, and for floats no less.
-const ALIGN: usize = 64;
+/// Where places of plans begin is a multiple of this: whole vectors for bytes, and for floats no less.
+pub(crate) const VECTOR: usize = 64;
 
 /// How long a value is needed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lifetime {
+pub(crate) struct Lifetime {
     /// Elements.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// The step that makes it.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// The last step that reads it.
-    pub(super) last: usize,
+    pub(crate) last: usize,
 }
 
-/// Where each value lies.
-pub(super) fn place(lifetimes: &[Lifetime]) -> Vec<Range<usize>> {
+/// Where each value lies; each place begins at a multiple of `align`.
+pub(crate) fn place(lifetimes: &[Lifetime], align: usize) -> Vec<Range<usize>> {
     let mut order: Vec<usize> = (0..lifetimes.len()).filter(|&i| lifetimes[i].len > 0).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(lifetimes[i].len), lifetimes[i].first));
     let mut places = vec![0..0; lifetimes.len()];
@@ -33,7 +33,7 @@ pub(super) fn place(lifetimes: &[Lifetime]) -> Vec<Range<usize>> {
             if start + own.len <= range.start {
                 break;
             }
-            start = start.max(range.end.next_multiple_of(ALIGN));
+            start = start.max(range.end.next_multiple_of(align));
         }
         places[i] = start..start + own.len;
         placed.push(i);
@@ -43,7 +43,7 @@ pub(super) fn place(lifetimes: &[Lifetime]) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lifetime, place};
+    use super::{Lifetime, VECTOR, place};
 
     #[test]
     fn values_of_the_same_time_do_not_overlap() {
@@ -59,7 +59,7 @@ mod tests {
                     Lifetime { len: next(1000), first, last: first + next(10) }
                 })
                 .collect();
-            let places = place(&lifetimes);
+            let places = place(&lifetimes, VECTOR);
             for (i, a) in lifetimes.iter().enumerate() {
                 assert_eq!(places[i].len(), a.len);
                 for (j, b) in lifetimes.iter().enumerate().take(i) {
@@ -76,6 +76,6 @@ mod tests {
     fn a_chain_takes_two_neighbours() {
         let chain: Vec<Lifetime> =
             (0..10).map(|i| Lifetime { len: 64, first: i, last: i + 1 }).collect();
-        assert_eq!(place(&chain).iter().map(|range| range.end).max(), Some(128));
+        assert_eq!(place(&chain, VECTOR).iter().map(|range| range.end).max(), Some(128));
     }
 }
