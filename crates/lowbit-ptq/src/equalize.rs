@@ -9,10 +9,8 @@
 //!
 //! Differs from the paper:
 //! - The paper's sᵢ = √(rᵢ⁽¹⁾·rᵢ⁽²⁾)/rᵢ⁽²⁾ also makes R₁·R₂ least, where every channel may move. Where some may not, it widens a
-//!   layer for channels that a fixed one makes wide anyway: it left MobileNetV1 0.75 at 2.5 % agreement with float (per-tensor
-//!   int8, 200 images), where the factors nearest to 1 among the best give 86 %, and EfficientNet-Lite0 at 86 instead of 95.5 %.
-//! - No factor passes through ReLU6. Replacing it by ReLU, as the paper does, changes MobileNetV1's classes on 38 % of images
-//!   even with int8 weights per channel. So a channel moves only as far as it stays below the clip ([`Ceiling::Bound`]).
+//!   layer for channels that a fixed one makes wide anyway. Here the factors are those nearest to 1 among the best.
+//! - No factor passes through ReLU6: replacing it by ReLU, as the paper does, is another function (`docs/data-free.md`). So a channel moves only as far as it stays below the clip ([`Ceiling::Bound`]).
 //! - A bias is absorbed only where the layer behind pads nothing, since padding does not carry c.
 
 use lowbit_graph::{Activation, AutoPad, Graph, Node, Op};
