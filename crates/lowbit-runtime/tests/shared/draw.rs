@@ -1,0 +1,297 @@
+//! Quantized graphs drawn at random, with ties, extremes, tails and every form of step.
+
+use lowbit_graph::{
+    Activation, AutoPad, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op, Pad,
+    PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
+};
+use lowbit_tensor::{DType, Rng, Tensor};
+
+/// A graph under construction: codes of one type, with the size of the last image.
+struct Draw {
+    graph: Graph,
+    rng: Rng,
+    signed: bool,
+    /// Codes, their parameters, and [channels, height, width].
+    last: (ValueId, [ValueId; 2], [usize; 3]),
+}
+
+impl Draw {
+    fn new(seed: u64) -> Draw {
+        let mut rng = Rng::new(seed);
+        let mut graph = Graph::new("drawn");
+        let size = [1 + rng.below(5), 5 + rng.below(9), 5 + rng.below(9)];
+        let dims = vec![None, Some(size[0]), Some(size[1]), Some(size[2])];
+        let x = graph.add_input("x", DType::F32, dims);
+        let signed = rng.below(3) == 0;
+        let mut draw = Draw { graph, rng, signed, last: (x, [x, x], size) };
+        let to = draw.parameters();
+        let quantize = QuantizeLinear { blocking: WHOLE, to: draw.dtype() };
+        let codes = draw.graph.add_node("q", Op::QuantizeLinear(quantize), &[x, to[0], to[1]]);
+        draw.last = (codes, to, size);
+        draw
+    }
+
+    fn dtype(&self) -> DType {
+        if self.signed { DType::I8 } else { DType::U8 }
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.rng.below(n)
+    }
+
+    /// A scale; powers of two make many sums lie halfway between codes.
+    fn scale(&mut self) -> f32 {
+        match self.below(2) {
+            0 => [0.0625, 0.03125, 0.015_625][self.below(3)],
+            _ => 0.01 + self.rng.uniform() * 0.05,
+        }
+    }
+
+    fn parameters(&mut self) -> [ValueId; 2] {
+        let scale = self.scale();
+        let zero_point = self.below(256);
+        let scale = self.graph.add_constant("scale", Tensor::scalar(scale));
+        let zero_point = if self.signed {
+            Tensor::scalar((zero_point as i32 - 128) as i8)
+        } else {
+            Tensor::scalar(zero_point as u8)
+        };
+        [scale, self.graph.add_constant("zero", zero_point)]
+    }
+
+    fn weights(&mut self, shape: &[usize]) -> [ValueId; 3] {
+        let outputs = shape[0];
+        // Few different values are kept in few bits.
+        let levels = [256, 256, 16, 4, 2][self.below(5)];
+        let level = |draw: &mut Draw| (draw.below(levels) * (255 / (levels - 1))) as i32 - 128;
+        let values = (0..shape.iter().product()).map(|_| level(self) as i8);
+        let values = values.collect::<Vec<i8>>();
+        let per_channel = self.below(2) == 0;
+        let count = if per_channel { outputs } else { 1 };
+        let scales: Vec<f32> = (0..count).map(|_| self.scale() / 8.0).collect();
+        let w = self.graph.add_constant("w", Tensor::new(shape.to_vec(), values));
+        let s = self.graph.add_constant("ws", Tensor::vector(scales));
+        let z = self.graph.add_constant("wz", Tensor::vector(vec![0i8; count]));
+        [w, s, z]
+    }
+
+    fn bias(&mut self, outputs: usize) -> ValueId {
+        let bias = (0..outputs).map(|_| self.below(4000) as i32 - 2000).collect::<Vec<i32>>();
+        self.graph.add_constant("bias", Tensor::vector(bias))
+    }
+
+    fn conv(&mut self) {
+        let (x, from, [c, h, w]) = self.last;
+        let kernel = [1 + self.below(3.min(h)), 1 + self.below(3.min(w))];
+        let (groups, outputs) = match self.below(3) {
+            0 => (c, c),
+            1 if c % 2 == 0 => (2, 2 * (1 + self.below(9))),
+            _ => (1, 1 + self.below(40)),
+        };
+        let reach = |k: usize, extent: usize| if 2 * (k - 1) < extent { 2 } else { 1 };
+        let dilations = [0, 1].map(|a| {
+            let most = reach(kernel[a], [h, w][a]);
+            1 + self.rng.below(most)
+        });
+        let pads = [0, 1, 0, 1].map(|a| self.rng.below(kernel[a]));
+        let conv = Conv {
+            kernel: None,
+            strides: [1 + self.below(2), 1 + self.below(2)],
+            dilations,
+            pads,
+            auto_pad: AutoPad::Explicit,
+            groups,
+            activation: Activation::None,
+        };
+        let window = conv.window([h, w], kernel).expect("the kernel fits");
+        let weights = self.weights(&[outputs, c / groups, kernel[0], kernel[1]]);
+        let (to, bias) = (self.parameters(), self.bias(outputs));
+        let mut inputs = vec![x, from[0], from[1]];
+        inputs.extend(weights);
+        inputs.extend([to[0], to[1], bias]);
+        let y = self.graph.add_node("conv", Op::QLinearConv(conv), &inputs);
+        self.last = (y, to, [outputs, window.output[0], window.output[1]]);
+    }
+
+    /// Two convolutions of one kernel size and their sum, product or join.
+    fn branch(&mut self) {
+        let (x, from, size) = self.last;
+        let outputs = 1 + self.below(12);
+        let mut arms = vec![];
+        for _ in 0..2 {
+            let weights = self.weights(&[outputs, size[0], 1, 1]);
+            let to = self.parameters();
+            let mut inputs = vec![x, from[0], from[1]];
+            inputs.extend(weights);
+            inputs.extend(to);
+            let y = self.graph.add_node("arm", Op::QLinearConv(POINTWISE), &inputs);
+            arms.push((y, to));
+        }
+        let to = self.parameters();
+        let [(a, pa), (b, pb)] = arms[..] else { return };
+        let inputs = [a, pa[0], pa[1], b, pb[0], pb[1], to[0], to[1]];
+        let (op, channels) = match self.below(3) {
+            0 => (Op::QLinearAdd, outputs),
+            1 => (Op::QLinearMul, outputs),
+            _ => (Op::QLinearConcat(Concat { axis: 1 }), 2 * outputs),
+        };
+        let joined = [to[0], to[1], a, pa[0], pa[1], b, pb[0], pb[1]];
+        let inputs = if channels == outputs { inputs } else { joined };
+        let y = self.graph.add_node("join", op, &inputs);
+        self.last = (y, to, [channels, size[1], size[2]]);
+    }
+
+    fn pool(&mut self) {
+        let (x, from, [c, h, w]) = self.last;
+        let kernel = [1 + self.below(3.min(h)), 1 + self.below(3.min(w))];
+        let pads = [0, 1, 0, 1].map(|a| self.rng.below(kernel[a]));
+        let pool = Pool2d {
+            kernel,
+            strides: [1 + self.below(2), 1 + self.below(2)],
+            dilations: [1, 1],
+            pads,
+            auto_pad: AutoPad::Explicit,
+            ceil_mode: self.below(2) == 0,
+            count_include_pad: self.below(2) == 0,
+        };
+        let [oh, ow] = pool.window([h, w]).expect("the window fits").output;
+        if self.below(2) == 0 {
+            let y = self.graph.add_node("max", Op::MaxPool(pool), &[x]);
+            self.last = (y, from, [c, oh, ow]);
+            return;
+        }
+        let to = self.parameters();
+        let inputs = [x, from[0], from[1], to[0], to[1]];
+        let y = self.graph.add_node("mean", Op::QLinearAveragePool(pool), &inputs);
+        self.last = (y, to, [c, oh, ow]);
+    }
+
+    /// Every other element, from the front or the back, then new ones around what is left.
+    fn cut_and_grow(&mut self) {
+        let (x, from, [c, h, w]) = self.last;
+        let axis = self.below(3);
+        let back = self.below(2) == 0;
+        let extent = [c, h, w][axis];
+        let (start, end, step) =
+            if back { (-1, i64::MIN, -2) } else { (1.min(extent as i64 - 1), i64::MAX, 2) };
+        let list = |draw: &mut Draw, values: Vec<i64>| {
+            draw.graph.add_constant("list", Tensor::vector(values))
+        };
+        let inputs = [
+            x,
+            list(self, vec![start]),
+            list(self, vec![end]),
+            list(self, vec![axis as i64 + 1]),
+            list(self, vec![step]),
+        ];
+        let x = self.graph.add_node("cut", Op::Slice, &inputs);
+        let mut size = [c, h, w];
+        size[axis] =
+            if back { extent.div_ceil(2) } else { (extent - usize::from(extent > 1)).div_ceil(2) };
+        let mut pads = vec![0i64; 8];
+        for axis in 0..3 {
+            for end in 0..2 {
+                let pad = self.below(3);
+                pads[axis + 1 + 4 * end] = pad as i64;
+                size[axis] += pad;
+            }
+        }
+        let pads = list(self, pads);
+        let pad = Op::Pad(Pad { mode: PadMode::Constant });
+        let y = self.graph.add_node("grow", pad, &[x, pads, from[1]]);
+        self.last = (y, from, size);
+    }
+
+    /// A function of each code, per tensor or per channel, by an integer operator or between floats.
+    fn function(&mut self) {
+        let (x, from, size) = self.last;
+        let to = self.parameters();
+        if self.below(3) == 0 {
+            let inputs = [x, from[0], from[1], to[0], to[1]];
+            let y = self.graph.add_node("sigmoid", Op::QLinearUnary(Unary::Sigmoid), &inputs);
+            self.last = (y, to, size);
+            return;
+        }
+        let channels = if self.below(2) == 0 { size[0] } else { 1 };
+        let scales = (0..channels).map(|_| self.scale()).collect::<Vec<f32>>();
+        let zeros = if self.signed {
+            Tensor::vector(vec![3i8; channels])
+        } else {
+            Tensor::vector(vec![120u8; channels])
+        };
+        let own = [
+            self.graph.add_constant("s", Tensor::vector(scales)),
+            self.graph.add_constant("z", zeros),
+        ];
+        let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking: WHOLE });
+        let floats = self.graph.add_node("dq", dequantize, &[x, own[0], own[1]]);
+        let y = self.graph.add_node("f", Op::Unary(Unary::HardSwish), &[floats]);
+        let quantize = QuantizeLinear { blocking: WHOLE, to: self.dtype() };
+        let y = self.graph.add_node("q", Op::QuantizeLinear(quantize), &[y, to[0], to[1]]);
+        self.last = (y, to, size);
+    }
+
+    /// Pools or flattens, then a fully connected layer and a softmax.
+    fn end(mut self) -> (Graph, Vec<usize>) {
+        let (x, from, [c, h, w]) = self.last;
+        let (x, from, features) = if self.below(2) == 0 {
+            let to = self.parameters();
+            let inputs = [x, from[0], from[1], to[0], to[1]];
+            (self.graph.add_node("mean", Op::QLinearGlobalAveragePool, &inputs), to, c)
+        } else {
+            (x, from, c * h * w)
+        };
+        let x = self.graph.add_node("flat", Op::Flatten(Flatten { axis: 1 }), &[x]);
+        let weights = self.weights(&[7, features]);
+        let bias = self.bias(7);
+        let gemm = Gemm {
+            alpha: 1.0,
+            beta: 1.0,
+            transpose_a: false,
+            transpose_b: true,
+            activation: Activation::None,
+        };
+        let inputs = [x, from[0], from[1], weights[0], weights[1], weights[2], bias];
+        let mut y = self.graph.add_node("dense", Op::QGemm(gemm), &inputs);
+        if self.below(2) == 0 {
+            let softmax = Softmax { axis: 1, log: false, flatten: false };
+            y = self.graph.add_node("softmax", Op::Softmax(softmax), &[y]);
+        }
+        self.graph.outputs = vec![y];
+        let dims = self.graph.inputs[0].dims.iter().map(|d| d.unwrap_or(1)).collect();
+        (self.graph, dims)
+    }
+}
+
+const WHOLE: Blocking = Blocking { axis: 1, block_size: 0 };
+
+const POINTWISE: Conv = Conv {
+    kernel: None,
+    strides: [1, 1],
+    dilations: [1, 1],
+    pads: [0; 4],
+    auto_pad: AutoPad::Explicit,
+    groups: 1,
+    activation: Activation::None,
+};
+
+/// A graph, and the dimensions of one image.
+pub(crate) fn draw(seed: u64) -> (Graph, Vec<usize>) {
+    let mut draw = Draw::new(seed);
+    for _ in 0..2 + draw.below(5) {
+        match draw.below(6) {
+            0 | 1 => draw.conv(),
+            4 => draw.cut_and_grow(),
+            2 => draw.branch(),
+            3 => draw.pool(),
+            _ => draw.function(),
+        }
+    }
+    draw.end()
+}
+
+/// Images of noise, one after the other.
+pub(crate) fn images(dims: &[usize], count: usize, seed: u64) -> Vec<f32> {
+    let mut rng = Rng::new(seed);
+    (0..dims.iter().product::<usize>() * count).map(|_| (rng.uniform() - 0.5) * 6.0).collect()
+}
