@@ -3,6 +3,7 @@
 //! [`Network`] is the graph as steps with all their numbers; what follows from it (plans for this CPU, C for
 //! microcontrollers) knows nothing of graphs.
 
+pub mod c;
 mod error;
 mod model;
 pub mod network;
