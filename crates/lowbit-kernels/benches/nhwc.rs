@@ -47,6 +47,10 @@ const DENSE: &[Dense] = &[
     ("gemv 4096", 4096, 4096, 1, 1, 1),
 ];
 
+/// How weights are kept, what is said of it, and how many values they have.
+const FORMS: &[(WeightForm, &str, i8)] =
+    &[(WeightForm::Int8, "", 127), (WeightForm::Table4, " w4", 16), (WeightForm::Table2, " w2", 4)];
+
 /// Name, channels, size of the input, kernel, stride.
 type Each = (&'static str, usize, usize, usize, usize);
 
@@ -77,9 +81,15 @@ fn main() {
     );
     for &layer in DENSE.iter().filter(|layer| wanted(layer.0)) {
         let spec = dense(layer);
-        let weights = noise(spec.weight_len());
-        let conv = Conv::new(isa, spec.clone(), (&weights, WeightForm::Int8), 3, codes(&spec));
-        report(layer.0, &spec, &pools, peak, &|x, out, pool| conv.run(x, None, out, pool));
+        let forms =
+            if spec.macs() > 80_000_000 || spec.output.height == 1 { FORMS } else { &FORMS[..1] };
+        for &(form, name, values) in forms {
+            let all = noise(spec.weight_len()).into_iter();
+            let weights: Vec<i8> = all.map(|w| w.rem_euclid(values) - values / 2).collect();
+            let conv = Conv::new(isa, spec.clone(), (&weights, form), 3, codes(&spec));
+            let name = format!("{}{name}", layer.0);
+            report(&name, &spec, &pools, peak, &|x, out, pool| conv.run(x, None, out, pool));
+        }
     }
     for &(name, channels, size, kernel, stride) in DEPTHWISE.iter().filter(|layer| wanted(layer.0))
     {

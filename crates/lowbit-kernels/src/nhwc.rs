@@ -19,6 +19,7 @@ mod codes;
 mod conv;
 mod depthwise;
 mod finish;
+mod forms;
 mod layout;
 pub mod naive;
 mod panels;

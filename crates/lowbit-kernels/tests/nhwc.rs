@@ -172,11 +172,25 @@ impl Layer {
     }
 }
 
+/// One of the values that a form has room for.
+fn value(byte: u8, form: Option<WeightForm>) -> i8 {
+    match form {
+        None | Some(WeightForm::Int8) => byte as i8,
+        Some(WeightForm::Table4) => {
+            [-128, -91, -40, -20, -7, -3, -1, 0, 1, 2, 5, 9, 33, 64, 126, 127]
+                [usize::from(byte % 16)]
+        }
+        Some(WeightForm::Table2) => [-128, 0, 1, 127][usize::from(byte % 4)],
+        Some(WeightForm::Ternary) => [-1, 0, 1][usize::from(byte % 3)],
+        Some(WeightForm::Binary) => [-128, 127][usize::from(byte % 2)],
+    }
+}
+
 /// Runs `spec` on every tier, on one and three threads, and compares with the definition. Without a form it is depthwise.
 fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
     let x = noise(spec.input.len(), seed);
     let weights: Vec<i8> =
-        noise(spec.weight_len(), seed ^ 7).into_iter().map(|byte| byte as i8).collect();
+        noise(spec.weight_len(), seed ^ 7).into_iter().map(|byte| value(byte, form)).collect();
     let finish = finish(spec, ending, seed);
     let other = noise(ImageLayout { border: [1, 0, 0, 2], ..spec.output }.len() * 5, seed ^ 9);
     let zero_point = seed as u8;
@@ -227,11 +241,51 @@ proptest! {
     }
 
     #[test]
+    fn convolutions_of_few_values_equal_their_definition(
+        spec in spec(channels(), 9), ending in ending(), seed in any::<u64>(),
+        form in prop::sample::select(vec![
+            WeightForm::Table4, WeightForm::Table2, WeightForm::Ternary, WeightForm::Binary,
+        ]),
+    ) {
+        check(&spec, ending, seed, Some(form));
+    }
+
+    #[test]
     fn depthwise_convolutions_equal_their_definition(
         spec in depthwise(), ending in ending(), seed in any::<u64>(),
     ) {
         check(&spec, ending, seed, None);
     }
+}
+
+#[test]
+fn few_values_take_few_bits() {
+    let image = ImageLayout::new(4, 4, 64, [1; 4]);
+    let spec = ConvSpec {
+        input: image,
+        output: image,
+        kernel: [3; 2],
+        strides: [1; 2],
+        dilations: [1; 2],
+        pads: [1; 2],
+        groups: 1,
+    };
+    let bytes = |form, odd: i8| {
+        let mut weights: Vec<i8> =
+            noise(spec.weight_len(), 5).into_iter().map(|byte| value(byte, Some(form))).collect();
+        weights[0] = odd;
+        let finish = Finish::Float { bias: vec![0; 64], scales: vec![1.0; 64] };
+        Conv::new(Isa::Portable, spec.clone(), (&weights, form), 3, finish).weight_bytes()
+    };
+    let all = spec.weight_len();
+    assert_eq!(bytes(WeightForm::Int8, 1), all);
+    assert_eq!(bytes(WeightForm::Table4, 1), all / 2);
+    assert_eq!(bytes(WeightForm::Table2, 1), all / 4);
+    assert_eq!(bytes(WeightForm::Binary, 127), all / 8);
+    // A value too many: the next wider form.
+    assert_eq!(bytes(WeightForm::Binary, 5), all / 4);
+    assert_eq!(bytes(WeightForm::Table2, 5), all / 2);
+    assert_eq!(bytes(WeightForm::Table4, 4), all);
 }
 
 #[test]

@@ -26,6 +26,12 @@ impl Arena {
 pub(crate) struct Words(Arena);
 
 impl Words {
+    pub(crate) const EMPTY: Self = Self(Arena { lines: Vec::new(), len: 0 });
+
+    pub(crate) fn zeros(len: usize) -> Self {
+        Self(Arena::new(4 * len))
+    }
+
     pub(crate) fn new(words: &[u32]) -> Self {
         let mut arena = Arena::new(size_of_val(words));
         for (bytes, word) in arena.chunks_exact_mut(4).zip(words) {
@@ -41,6 +47,19 @@ impl Deref for Words {
     fn deref(&self) -> &[u32] {
         // SAFETY: the arena is aligned, holds `len / 4` initialised words, and is borrowed as long as the result.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() / 4) }
+    }
+}
+
+impl DerefMut for Words {
+    fn deref_mut(&mut self) -> &mut [u32] {
+        // SAFETY: as in `deref`, and the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() / 4) }
+    }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::EMPTY
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) trait Codes: Arch {
     /// `clamp(value + zero_point)` as bytes, in the order that [`Codes::interleave`] undoes.
     fn join(self, values: [Self::V; 4], bounds: Self::Bounds) -> Self::V;
     fn bounds(self, clamp: Clamp) -> Self::Bounds;
+    /// Each byte of `(packed >> shift) & mask` replaced by that entry of a table, which is repeated every 16 bytes.
+    fn pick(self, packed: Self::V, shift: u32, mask: Self::V, table: Self::V) -> Self::V;
     /// What [`Codes::join`] gave, with the codes of each of the four vectors side by side.
     fn side_by_side(self, joined: Self::V) -> Self::V;
     /// The first `len` bytes of each of the `P` equal parts of a vector; `P` is 2 or 4.
@@ -220,5 +222,14 @@ impl Codes for Portable {
                 unsafe { to.add(at).write(byte) }
             }
         }
+    }
+
+    #[inline(always)]
+    fn pick(self, packed: Self::V, shift: u32, mask: Self::V, table: Self::V) -> Self::V {
+        let table = table.map(u32::to_le_bytes);
+        std::array::from_fn(|lane| {
+            let indices = ((packed[lane] >> shift) & mask[lane]).to_le_bytes();
+            u32::from_le_bytes(indices.map(|index| table.as_flattened()[usize::from(index % 16)]))
+        })
     }
 }

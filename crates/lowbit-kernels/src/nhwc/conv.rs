@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::codes::Codes;
 use super::finish::{At, Write};
-use super::panels::Panels;
+use super::forms::{Form, Indices, Int8, Kept, borrow_panel, give_back_panel, unpack};
+use super::panels::{Panel, Panels};
 use super::pool::Pool;
 use super::spec::{ConvSpec, Finish, WeightForm};
-use super::tile::{Int8, Layer};
+use super::tile::Layer;
 use crate::arch::Arch;
 use crate::isa::{Isa, Task, TileShape};
 
@@ -19,6 +20,7 @@ const FEW_PIXELS: usize = 32;
 pub struct Conv {
     isa: Isa,
     spec: ConvSpec,
+    kept: Kept,
     panels: Panels,
     bias: Vec<i32>,
     factors: Vec<f32>,
@@ -26,7 +28,8 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Packs `weights`, `[o, i / groups, kh, kw]`, and folds `x_zero_point` into the biases.
+    /// Packs `weights`, `[o, i / groups, kh, kw]`, and folds `x_zero_point` into the biases. A form that has not room for all
+    /// values, among them 0 where channels do not fill words, gives way to the next wider one.
     /// # Panics
     /// When the sizes do not fit one another or the images, a list has not one entry for each output, a multiplier is not
     /// finite, or an output has more than 65793 taps, so that its sum might leave `i32`.
@@ -39,12 +42,12 @@ impl Conv {
         finish: Finish,
     ) -> Self {
         spec.check();
-        let _ = form;
         let (write, bias, factors) = Write::split(finish, &spec, weights);
         let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
-        let panels = Panels::new(&spec, weights, tile_of(isa));
+        let mut panels = Panels::new(&spec, weights, tile_of(isa));
+        let kept = Kept::pack(form, &mut panels);
         let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));
-        Self { isa, spec, panels, bias, factors, write }
+        Self { isa, spec, kept, panels, bias, factors, write }
     }
 
     /// The sizes.
@@ -62,11 +65,7 @@ impl Conv {
     /// The form in which the weights are kept and the tier that runs.
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
-        match self.isa {
-            Isa::Portable => "int8 portable",
-            Isa::Avx2(_) => "int8 avx2",
-            Isa::Avx512(_) => "int8 avx512",
-        }
+        self.kept.name(self.isa.name())
     }
 
     /// Writes the codes of the result to `out`, but not its border. `other` is the image that is added.
@@ -88,7 +87,6 @@ impl Conv {
         let layer = Layer {
             spec: &self.spec,
             offsets: &self.panels.offsets,
-            words: &self.panels.words,
             bias: &self.bias,
             factors: &self.factors,
             write: &self.write,
@@ -151,10 +149,59 @@ impl Task for Part<'_> {
 
     #[inline(always)]
     fn run<A: Codes>(self, arch: A) {
-        for panel in &self.conv.panels.list[self.panels] {
+        for panel in &self.conv.panels.list[self.panels.clone()] {
             // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
-            unsafe { self.layer.run(arch, Int8, panel, self.pixels.clone()) };
+            unsafe {
+                match &self.conv.kept {
+                    Kept::Bytes => self.bytes(arch, panel),
+                    Kept::Four(table) => {
+                        self.indices(arch, Indices::<_, 4>::new(arch, table), panel);
+                    }
+                    Kept::Two(table) => {
+                        self.indices(arch, Indices::<_, 2>::new(arch, table), panel);
+                    }
+                    Kept::One(table) => {
+                        self.indices(arch, Indices::<_, 1>::new(arch, table), panel);
+                    }
+                }
+            }
         }
+    }
+}
+
+impl Part<'_> {
+    /// # Safety
+    /// As [`Layer::run`].
+    #[inline(always)]
+    unsafe fn bytes<A: Codes>(&self, arch: A, panel: &Panel) {
+        let (layer, weights) = (&self.layer, &self.conv.panels.words[panel.words..]);
+        // SAFETY: as this function's.
+        unsafe {
+            if self.pixels.len() < layer.tile_pixels::<A>() {
+                layer.run_one_by_one(arch, Int8, (panel, weights), self.pixels.clone());
+            } else {
+                layer.run(arch, (panel, weights), self.pixels.clone());
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Layer::run`].
+    #[inline(always)]
+    unsafe fn indices<A: Codes, F: Form<A>>(&self, arch: A, form: F, panel: &Panel) {
+        let (layer, packed) = (&self.layer, &self.conv.panels.words[panel.words..]);
+        if self.pixels.len() < layer.tile_pixels::<A>() {
+            // SAFETY: as this function's.
+            return unsafe {
+                layer.run_one_by_one(arch, form, (panel, packed), self.pixels.clone());
+            };
+        }
+        let (words, columns) = (panel.offsets.len(), panel.columns);
+        let mut weights = borrow_panel(words * columns);
+        unpack(arch, form, packed, (words, columns), &mut weights);
+        // SAFETY: as this function's.
+        unsafe { layer.run(arch, (panel, &weights[..]), self.pixels.clone()) };
+        give_back_panel(weights);
     }
 }
 

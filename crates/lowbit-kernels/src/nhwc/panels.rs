@@ -96,6 +96,37 @@ impl Panels {
         }
     }
 
+    /// Calls `visit` with every byte of the lanes that have an output.
+    pub(crate) fn for_each_used(&self, mut visit: impl FnMut(i8)) {
+        for panel in &self.list {
+            let words = &self.words[panel.words..][..panel.offsets.len() * panel.columns];
+            for row in words.chunks_exact(panel.columns) {
+                for word in &row[..panel.outputs] {
+                    word.to_le_bytes().into_iter().for_each(|byte| visit(byte as i8));
+                }
+            }
+        }
+    }
+
+    /// Replaces the bytes by indices of `bits`: those of `8 / bits` words of the inner dimension share a word.
+    pub(crate) fn pack(&mut self, bits: usize, index: impl Fn(i8) -> u32) {
+        let mut packed = Vec::new();
+        for panel in &mut self.list {
+            let words = &self.words[panel.words..][..panel.offsets.len() * panel.columns];
+            panel.words = packed.len();
+            for block in words.chunks(8 / bits * panel.columns) {
+                let first = packed.len();
+                packed.resize(first + panel.columns, 0);
+                for (at, word) in block.iter().enumerate() {
+                    let indices = word.to_le_bytes().map(|byte| index(byte as i8) as u8);
+                    let shift = at / panel.columns * bits;
+                    packed[first + at % panel.columns] |= u32::from_le_bytes(indices) << shift;
+                }
+            }
+        }
+        self.words = Words::new(&packed);
+    }
+
     /// `values`, one for each output channel, in the order of the lanes; zeros in lanes without output.
     pub(crate) fn spread<T: Copy + Default>(&self, values: &[T]) -> Vec<T> {
         let mut spread = vec![T::default(); self.columns];

@@ -4,37 +4,16 @@ use std::ops::Range;
 
 use super::codes::Codes;
 use super::finish::{At, Places, Write, finish};
+use super::forms::{Form, Int8};
 use super::layout::ImageLayout;
 use super::panels::Panel;
 use super::spec::ConvSpec;
-
-/// How the words of a panel become four weights a lane.
-pub(crate) trait Form<A: Codes>: Copy {
-    /// Words of the inner dimension in a packed vector: a power of two.
-    const WORDS: usize;
-    /// The weights of word `index < WORDS`.
-    fn unpack(self, arch: A, packed: A::V, index: usize) -> A::W;
-}
-
-/// A byte a weight.
-#[derive(Clone, Copy)]
-pub(crate) struct Int8;
-
-impl<A: Codes> Form<A> for Int8 {
-    const WORDS: usize = 1;
-
-    #[inline(always)]
-    fn unpack(self, arch: A, packed: A::V, _: usize) -> A::W {
-        arch.weights(packed)
-    }
-}
 
 /// A layer and the images of one run. The pointers are those of slices of the lengths that `spec` says.
 #[derive(Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub(crate) spec: &'a ConvSpec,
     pub(crate) offsets: &'a [u32],
-    pub(crate) words: &'a [u32],
     pub(crate) bias: &'a [i32],
     pub(crate) factors: &'a [f32],
     pub(crate) write: &'a Write,
@@ -88,38 +67,58 @@ impl Layer<'_> {
         places
     }
 
-    /// Computes `panel` of all `pixels`.
+    /// Pixels that the register tile takes at a time.
+    pub(crate) fn tile_pixels<A: Codes>(&self) -> usize {
+        let width = self.spec.output.width;
+        if A::PIXELS == 8 && !width.is_multiple_of(8) && width.is_multiple_of(7) {
+            7
+        } else {
+            A::PIXELS
+        }
+    }
+
+    /// Computes `panel` of all `pixels` in tiles; they are at least as many as [`Layer::tile_pixels`].
     /// # Safety
     /// The pixels are pixels of the result, and the panel is the layer's; no other thread writes the same.
     #[inline(always)]
-    pub(crate) unsafe fn run<A: Codes, F: Form<A>>(
+    pub(crate) unsafe fn run<A: Codes>(
+        &self,
+        arch: A,
+        (panel, weights): (&Panel, &[u32]),
+        pixels: Range<usize>,
+    ) {
+        let at = (panel, weights, pixels);
+        // SAFETY: as this function's.
+        unsafe {
+            match (panel.columns > A::LANES, self.tile_pixels::<A>()) {
+                (true, 8) => self.tiles::<A, Int8, 8, 2, 1>(arch, Int8, at),
+                (false, 8) => self.tiles::<A, Int8, 8, 1, 2>(arch, Int8, at),
+                (true, 7) => self.tiles::<A, Int8, 7, 2, 1>(arch, Int8, at),
+                (false, 7) => self.tiles::<A, Int8, 7, 1, 2>(arch, Int8, at),
+                (true, _) => self.tiles::<A, Int8, 4, 2, 1>(arch, Int8, at),
+                (false, _) => self.tiles::<A, Int8, 4, 1, 1>(arch, Int8, at),
+            }
+        }
+    }
+
+    /// Computes `panel` of all `pixels`, one by one.
+    /// # Safety
+    /// As [`Layer::run`].
+    #[inline(always)]
+    pub(crate) unsafe fn run_one_by_one<A: Codes, F: Form<A>>(
         &self,
         arch: A,
         form: F,
-        panel: &Panel,
+        (panel, weights): (&Panel, &[u32]),
         pixels: Range<usize>,
     ) {
-        let wide = panel.columns > A::LANES;
-        let sevens = !self.spec.output.width.is_multiple_of(8)
-            && self.spec.output.width.is_multiple_of(7)
-            && A::PIXELS == 8;
-        let least = if sevens { 7 } else { A::PIXELS };
-        let one_by_one = pixels.len() < least;
+        let at = (panel, weights, pixels);
         // SAFETY: as this function's.
         unsafe {
-            match (wide, one_by_one) {
-                (true, true) => self.tiles::<A, F, 1, 2, 8>(arch, form, panel, pixels),
-                (false, true) => self.tiles::<A, F, 1, 1, 8>(arch, form, panel, pixels),
-                (true, false) if sevens => self.tiles::<A, F, 7, 2, 1>(arch, form, panel, pixels),
-                (false, false) if sevens => self.tiles::<A, F, 7, 1, 2>(arch, form, panel, pixels),
-                (true, false) if A::PIXELS == 8 => {
-                    self.tiles::<A, F, 8, 2, 1>(arch, form, panel, pixels);
-                }
-                (false, false) if A::PIXELS == 8 => {
-                    self.tiles::<A, F, 8, 1, 2>(arch, form, panel, pixels);
-                }
-                (true, false) => self.tiles::<A, F, 4, 2, 1>(arch, form, panel, pixels),
-                (false, false) => self.tiles::<A, F, 4, 1, 1>(arch, form, panel, pixels),
+            if panel.columns > A::LANES {
+                self.tiles::<A, F, 1, 2, 8>(arch, form, at);
+            } else {
+                self.tiles::<A, F, 1, 1, 8>(arch, form, at);
             }
         }
     }
@@ -132,14 +131,13 @@ impl Layer<'_> {
         &self,
         arch: A,
         form: F,
-        panel: &Panel,
-        pixels: Range<usize>,
+        (panel, weights, pixels): (&Panel, &[u32], Range<usize>),
     ) {
         let bounds = arch.bounds(self.write.last_clamp());
         let width = self.spec.output.width;
         let offsets = &self.offsets[panel.offsets.clone()];
         let words = offsets.len().div_ceil(F::WORDS) * N * A::LANES;
-        let weights = &self.words[panel.words..][..words];
+        let weights = &weights[..words];
         let bias = &self.bias[panel.column..][..N * A::LANES];
         let factors = &self.factors[panel.column..][..N * A::LANES];
         for first in pixels.clone().step_by(R) {
@@ -255,7 +253,7 @@ unsafe fn step<A: Codes, F: Form<A>, const R: usize, const N: usize>(
     for (n, w) in w.iter_mut().enumerate() {
         // SAFETY: the caller promises `N` vectors for each `F::WORDS` words.
         let packed = unsafe { arch.load(weights.add((j / F::WORDS * N + n) * A::LANES)) };
-        *w = form.unpack(arch, packed, j % F::WORDS);
+        *w = arch.weights(form.unpack(arch, packed, j % F::WORDS));
     }
     for r in 0..R {
         // SAFETY: the caller promises four bytes at each pixel and offset.

@@ -167,6 +167,14 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
+    fn pick(self, packed: __m256i, shift: u32, mask: __m256i, table: __m256i) -> __m256i {
+        proven!({
+            let shifted = _mm256_srlv_epi32(packed, _mm256_set1_epi32(shift as i32));
+            _mm256_shuffle_epi8(table, _mm256_and_si256(shifted, mask))
+        })
+    }
+
+    #[inline(always)]
     fn side_by_side(self, joined: __m256i) -> __m256i {
         proven!(_mm256_permutevar8x32_epi32(joined, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
     }
@@ -299,6 +307,14 @@ impl Codes for Avx512 {
             let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), bounds.zero_point);
             let bytes = _mm512_packus_epi16(low, high);
             _mm512_min_epu8(_mm512_max_epu8(bytes, bounds.low), bounds.high)
+        })
+    }
+
+    #[inline(always)]
+    fn pick(self, packed: __m512i, shift: u32, mask: __m512i, table: __m512i) -> __m512i {
+        proven!({
+            let shifted = _mm512_srlv_epi32(packed, _mm512_set1_epi32(shift as i32));
+            _mm512_shuffle_epi8(table, _mm512_and_si512(shifted, mask))
         })
     }
 

@@ -1,0 +1,167 @@
+//! Weights of few values: indices of 4, 2 or 1 bits into a table that fits in a register.
+//!
+//! Many pixels share the work of unpacking: a panel is unpacked to bytes once, next to the core, and then used as if it had been
+//! kept so. For few pixels the weights are read only once, so they are unpacked in registers on the way.
+
+use std::cell::Cell;
+
+use super::arena::Words;
+use super::codes::Codes;
+use super::panels::Panels;
+use super::spec::WeightForm;
+
+/// Values of a table.
+const ENTRIES: usize = 16;
+
+/// How the words of a panel become four weights a lane.
+pub(crate) trait Form<A: Codes>: Copy {
+    /// Words of the inner dimension in a packed vector: a power of two.
+    const WORDS: usize;
+    /// The four weights of each lane in word `index < WORDS`.
+    fn unpack(self, arch: A, packed: A::V, index: usize) -> A::V;
+}
+
+/// A byte a weight.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8;
+
+impl<A: Codes> Form<A> for Int8 {
+    const WORDS: usize = 1;
+
+    #[inline(always)]
+    fn unpack(self, _: A, packed: A::V, _: usize) -> A::V {
+        packed
+    }
+}
+
+/// Indices of `BITS` into a table of bytes, which is repeated every 16 bytes of the vector. The bits of a byte are those of
+/// `8 / BITS` words of the inner dimension, the first one lowest.
+#[derive(Clone, Copy)]
+pub(crate) struct Indices<V, const BITS: usize>(V);
+
+impl<V: Copy, const BITS: usize> Indices<V, BITS> {
+    #[inline(always)]
+    pub(crate) fn new<A: Codes<V = V>>(arch: A, table: &Table) -> Self {
+        let mut lanes = [0u32; 16];
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            let entries: [i8; 4] = [0, 1, 2, 3].map(|byte| table.0[at % 4 * 4 + byte]);
+            *lane = u32::from_le_bytes(entries.map(|entry| entry as u8));
+        }
+        const { assert!(A::LANES <= 16, "a vector has at most 16 words") };
+        // SAFETY: `lanes` holds at least a vector.
+        Self(unsafe { arch.load(lanes.as_ptr()) })
+    }
+}
+
+impl<A: Codes, const BITS: usize> Form<A> for Indices<A::V, BITS> {
+    const WORDS: usize = 8 / BITS;
+
+    #[inline(always)]
+    fn unpack(self, arch: A, packed: A::V, index: usize) -> A::V {
+        let mask = arch.splat(0x0101_0101 * ((1 << BITS) - 1));
+        arch.pick(packed, (BITS * index) as u32, mask, self.0)
+    }
+}
+
+/// The values that indices stand for; zeros after the last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table([i8; ENTRIES]);
+
+/// What the words of packed panels are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kept {
+    Bytes,
+    Four(Table),
+    Two(Table),
+    One(Table),
+}
+
+impl Kept {
+    /// The least form, of at least the bits of `wanted`, that holds all values of `panels`; packs them so.
+    pub(crate) fn pack(wanted: WeightForm, panels: &mut Panels) -> Self {
+        let bits = match wanted {
+            WeightForm::Int8 => return Self::Bytes,
+            WeightForm::Table4 => 4,
+            WeightForm::Table2 | WeightForm::Ternary => 2,
+            WeightForm::Binary => 1,
+        };
+        let mut found = [false; 256];
+        panels.for_each_used(|value| found[usize::from(value as u8)] = true);
+        let values: Vec<i8> =
+            (i8::MIN..=i8::MAX).filter(|&value| found[usize::from(value as u8)]).collect();
+        let Some(bits) = [1, 2, 4].into_iter().find(|&n| n >= bits && values.len() <= 1 << n)
+        else {
+            return Self::Bytes;
+        };
+        let mut table = Table([0; ENTRIES]);
+        table.0[..values.len()].copy_from_slice(&values);
+        panels.pack(bits, |value| values.binary_search(&value).unwrap_or(0) as u32);
+        match bits {
+            1 => Self::One(table),
+            2 => Self::Two(table),
+            _ => Self::Four(table),
+        }
+    }
+
+    /// The form and the tier.
+    pub(crate) fn name(&self, tier: &str) -> &'static str {
+        let names = match self {
+            Self::Bytes => ["int8 portable", "int8 avx2", "int8 avx512"],
+            Self::Four(_) => ["4-bit table portable", "4-bit table avx2", "4-bit table avx512"],
+            Self::Two(_) => ["2-bit table portable", "2-bit table avx2", "2-bit table avx512"],
+            Self::One(_) => ["1-bit table portable", "1-bit table avx2", "1-bit table avx512"],
+        };
+        match tier {
+            "portable" => names[0],
+            "avx2" => names[1],
+            _ => names[2],
+        }
+    }
+}
+
+/// Unpacks `words` words of the inner dimension of `columns` lanes each.
+/// # Panics
+/// When a slice is shorter than that.
+#[inline(always)]
+pub(crate) fn unpack<A: Codes, F: Form<A>>(
+    arch: A,
+    form: F,
+    packed: &[u32],
+    (words, columns): (usize, usize),
+    out: &mut [u32],
+) {
+    assert!(packed.len() >= words.div_ceil(F::WORDS) * columns, "all weights are packed");
+    let out = &mut out[..words * columns];
+    for (block, out) in out.chunks_mut(F::WORDS * columns).enumerate() {
+        for lane in (0..columns).step_by(A::LANES) {
+            // SAFETY: the panel's lanes are whole vectors, and all its words were found to be there.
+            let vector = unsafe { arch.load(packed.as_ptr().add(block * columns + lane)) };
+            for index in 0..F::WORDS {
+                if index * columns < out.len() {
+                    let word = form.unpack(arch, vector, index);
+                    // SAFETY: `out` holds whole words of the inner dimension, this one among them.
+                    unsafe { arch.store(out.as_mut_ptr().add(index * columns + lane), word) };
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// The unpacked panel of this thread.
+    static PANEL: Cell<Words> = const { Cell::new(Words::EMPTY) };
+}
+
+/// Room for `len` words, kept from call to call; to be given back.
+pub(crate) fn borrow_panel(len: usize) -> Words {
+    let mut panel = PANEL.take();
+    if panel.len() < len {
+        panel = Words::zeros(len);
+    }
+    panel
+}
+
+/// Keeps the room for the next call.
+pub(crate) fn give_back_panel(panel: Words) {
+    PANEL.set(panel);
+}
