@@ -28,6 +28,7 @@ mod quantize;
 mod reduce;
 mod select;
 mod shape;
+mod sketch;
 mod slice;
 mod softmax;
 mod split;

@@ -1,5 +1,7 @@
 //! Finds activations in their spelled-out forms, and joins them to the operator before them.
 
+use std::collections::HashMap;
+
 use crate::{Activation, Binary, Graph, GraphError, Node, Op, Unary, ValueId};
 
 /// Joins Relu and Clip with constant limits to the Conv or Gemm whose only reader they are.
@@ -79,8 +81,10 @@ fn scalar(graph: &Graph, value: ValueId) -> Option<f32> {
 /// None of its own.
 pub fn recognize_activations(graph: &Graph) -> Result<Graph, GraphError> {
     let mut known = graph.clone();
+    let producers = known.producers();
     for index in (0..known.nodes.len()).rev() {
-        let found = MATCHERS.iter().find_map(|matcher| matcher(&Finder::new(&known), index));
+        let finder = Finder { graph: &known, producers: &producers };
+        let found = MATCHERS.iter().find_map(|matcher| matcher(&finder, index));
         if let Some((x, unary)) = found {
             known.nodes[index].op = Op::Unary(unary);
             known.nodes[index].inputs = vec![Some(x)];
@@ -98,14 +102,10 @@ const MATCHERS: &[Matcher] = &[hard_swish, silu, gelu_erf, gelu_tanh];
 /// Reads a graph backwards from a value.
 struct Finder<'a> {
     graph: &'a Graph,
-    producers: std::collections::HashMap<ValueId, usize>,
+    producers: &'a HashMap<ValueId, usize>,
 }
 
 impl<'a> Finder<'a> {
-    fn new(graph: &'a Graph) -> Self {
-        Finder { graph, producers: graph.producers() }
-    }
-
     fn node(&self, value: ValueId) -> Option<&'a Node> {
         self.producers.get(&value).map(|&i| &self.graph.nodes[i])
     }

@@ -33,12 +33,12 @@ impl Trace {
     }
 }
 
-/// Runs `graph` on `example` (one image) and on two copies of it.
+/// Runs `graph` on `example` (one image) and on two copies of it; what only values decide is not computed.
 ///
 /// # Errors
 /// When the graph does not run. A graph whose batch is fixed is traced at that batch only.
 pub fn trace(graph: &Graph, example: &[Tensor]) -> Result<Trace, GraphError> {
-    let session = Session::new(graph)?;
+    let session = Session::sketch(graph)?;
     let derived = shape_derived(graph);
     let mut traced = Trace::default();
     let fixed = graph.inputs.iter().all(|i| i.dims.first().is_none_or(Option::is_some));

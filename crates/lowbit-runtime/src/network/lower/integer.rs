@@ -1,6 +1,7 @@
 //! Convolutions and products.
 
 use lowbit_graph::{Conv, Gemm, Node};
+use lowbit_tensor::Buffer;
 
 use super::{Lowering, Parameters, Refused, invalid};
 use crate::network::{self, Finish, Form, Kind, ValueIndex, Window};
@@ -135,7 +136,7 @@ impl Lowering<'_> {
         (outputs, taps): (usize, usize),
         at: impl Fn(usize, usize) -> usize,
     ) -> Option<Weights> {
-        let codes = self.constant(node, 3)?.to_i64()?;
+        let codes = self.constant(node, 3)?;
         let Parameters { scales, zero_points, .. } = self.parameters(node, 4, true)?;
         if ![1, outputs].contains(&scales.len()) {
             return None;
@@ -143,9 +144,14 @@ impl Lowering<'_> {
         let of = |o: usize| if scales.len() == 1 { 0 } else { o };
         let mut values = Vec::with_capacity(outputs * taps);
         for o in 0..outputs {
-            let zero_point = i64::from(zero_points[of(o)]);
+            let zero_point = zero_points[of(o)];
+            let weight = |code: i32| i8::try_from(code - zero_point).ok();
             for i in 0..taps {
-                values.push(i8::try_from(codes[at(o, i)] - zero_point).ok()?);
+                values.push(match codes.buffer() {
+                    Buffer::I8(codes) => weight(codes[at(o, i)].into())?,
+                    Buffer::U8(codes) => weight(codes[at(o, i)].into())?,
+                    _ => return None,
+                });
             }
         }
         let scales = (0..outputs).map(|o| scales[of(o)]).collect();
