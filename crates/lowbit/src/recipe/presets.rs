@@ -137,7 +137,7 @@ fn deep_compression() -> Recipe {
         ..named("kmeans-16")
     };
     let ends = LayerRecipe { weights: table(64, 0.0), activation_bits: 8 };
-    Recipe { weights: table(16, 0.5), ends: Some(ends), ..bits(4, 8) }
+    Recipe { weights: table(16, 0.3), ends: Some(ends), ..bits(4, 8) }
 }
 
 /// int8 weights per channel, uint8 activations.
