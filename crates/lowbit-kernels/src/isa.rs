@@ -34,7 +34,32 @@ pub(crate) trait Task {
     fn run<A: Codes>(self, arch: A) -> Self::Output;
 }
 
+/// Plain Rust that is worth compiling for each tier; `run` and all it calls should be `#[inline(always)]`.
+pub trait Body {
+    /// What it gives.
+    type Output;
+    /// Does it.
+    fn run(self) -> Self::Output;
+}
+
+struct Plain<B>(B);
+
+impl<B: Body> Task for Plain<B> {
+    type Output = B::Output;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _: A) -> B::Output {
+        self.0.run()
+    }
+}
+
 impl Isa {
+    /// Runs `body` as the compiler vectorizes it for this tier. Floats are computed alike on all tiers: a multiplication and an addition
+    /// are fused only where `mul_add` says so.
+    pub fn vectorize<B: Body>(self, body: B) -> B::Output {
+        self.dispatch(Plain(body))
+    }
+
     /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it
     /// (`portable`, `avx2`, `avx512`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
     #[must_use]

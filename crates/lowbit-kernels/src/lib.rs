@@ -33,5 +33,5 @@ pub use gemm::{
 };
 pub use geometry::{Activation, ConvGeometry, Parallel};
 pub use gradient::ConvGradient;
-pub use isa::Isa;
+pub use isa::{Body, Isa};
 pub use qconv::{IntSlice, PackedQConv, QConvCall};

@@ -27,10 +27,13 @@ struct Slot {
 /// A network compiled for one CPU. Immutable, shared by all that run it.
 #[derive(Debug)]
 pub struct Plan {
+    isa: Isa,
     slots: Vec<Slot>,
     steps: Vec<Compiled>,
     arena_len: usize,
     floats_len: usize,
+    /// Codes of the longest row that is quantized.
+    row_len: usize,
     input: ValueIndex,
     outputs: Vec<ValueIndex>,
     input_len: usize,
@@ -42,6 +45,7 @@ pub struct Plan {
 pub struct Memory {
     arena: Arena,
     floats: Vec<f32>,
+    row: Vec<u8>,
 }
 
 /// What a step of a plan is, for tables.
@@ -74,8 +78,16 @@ impl Plan {
             let ends = ends.filter(|(_, value)| value.codes().is_some() == codes);
             ends.map(|(slot, _)| slot.range.end).max().unwrap_or(0)
         };
+        let quantized = network.steps.iter().filter(|step| matches!(step.kind, Kind::Quantize(_)));
+        let rows = quantized.map(|step| {
+            let layout = layouts[step.outputs[0]];
+            layout.width * layout.channels
+        });
+        let row_len = rows.max().unwrap_or(0);
         let output_len = network.outputs.first().map_or(0, |&output| network.values[output].len());
         Plan {
+            isa,
+            row_len,
             arena_len: end(true),
             floats_len: end(false),
             steps,
@@ -120,7 +132,11 @@ impl Plan {
     /// Memory to run in.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        Memory { arena: Arena::new(self.arena_len), floats: vec![0.0; self.floats_len] }
+        Memory {
+            arena: Arena::new(self.arena_len),
+            floats: vec![0.0; self.floats_len],
+            row: vec![0; self.row_len],
+        }
     }
 
     /// Runs one image and writes the first output.

@@ -1,6 +1,7 @@
 //! What lies between convolutions: elementwise steps, pools, moves. Images are `(bytes, layout)`.
 
 use lowbit_kernels::nhwc::ImageLayout;
+use lowbit_kernels::{Body, Isa};
 
 use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Sample, Window};
 
@@ -9,42 +10,91 @@ pub(super) type From<'a> = (&'a [u8], &'a ImageLayout);
 /// An image that is written.
 pub(super) type To<'a> = (&'a mut [u8], &'a ImageLayout);
 
+/// Defines a function whose body is compiled for each tier of instructions; `'a` is the lifetime of its arguments.
+macro_rules! per_tier {
+    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+        pub(super) fn $name<'a>(isa: Isa, $($argument: $type),*) {
+            struct Run<'a> {
+                $($argument: $type),*
+            }
+            impl<'a> Body for Run<'a> {
+                type Output = ();
+
+                $(#[$attribute])*
+                #[inline(always)]
+                fn run(self) {
+                    let Run { $($argument),* } = self;
+                    $body
+                }
+            }
+            isa.vectorize(Run { $($argument),* });
+        }
+    };
+}
+
 /// The channels of a row's pixels, pixel after pixel with what fills them up.
+#[inline(always)]
 fn row<'a>((bytes, layout): From<'a>, y: usize) -> &'a [u8] {
     &bytes[layout.at(y, 0)..][..layout.width * layout.pixel]
 }
 
+#[inline(always)]
 fn row_mut<'a>(to: &'a mut To<'_>, y: usize) -> &'a mut [u8] {
     let layout = to.1;
     &mut to.0[layout.at(y, 0)..][..layout.width * layout.pixel]
 }
 
 /// The one element, or the one of a channel.
+#[inline(always)]
 fn pick<T: Copy>(of: &[T], channel: usize) -> T {
     of[if of.len() == 1 { 0 } else { channel }]
 }
 
-pub(super) fn quantize(how: &Quantize, offset: i32, floats: &[f32], mut to: To<'_>) {
-    let layout = *to.1;
-    let (width, channels) = (layout.width, layout.channels);
-    let mut codes = vec![0u8; width.max(width * channels * usize::from(how.pixels))];
-    for y in 0..layout.height {
-        let out = row_mut(&mut to, y);
-        if how.pixels {
-            let from = &floats[y * width * channels..][..width * channels];
-            let codes = &mut codes[..width * channels];
-            lowbit_kernels::quantize(from, how.scales[0], how.zero_points[0] + offset, codes);
-            for (to, from) in out.chunks_exact_mut(layout.pixel).zip(codes.chunks_exact(channels)) {
-                to[..channels].copy_from_slice(from);
+per_tier! {
+    fn quantize(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
+        let ((floats, codes), mut to) = (operands, to);
+        let layout = *to.1;
+        let (width, channels) = (layout.width, layout.channels);
+        let codes = &mut codes[..width * channels];
+        for y in 0..layout.height {
+            if how.pixels {
+                let from = &floats[y * width * channels..][..width * channels];
+                lowbit_kernels::quantize(from, how.scales[0], how.zero_points[0] + offset, codes);
+            } else {
+                for (c, codes) in codes.chunks_exact_mut(width).enumerate() {
+                    let from = &floats[(c * layout.height + y) * width..][..width];
+                    let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c));
+                    lowbit_kernels::quantize(from, scale, zero_point + offset, codes);
+                }
             }
-            continue;
-        }
-        for c in 0..channels {
-            let from = &floats[(c * layout.height + y) * width..][..width];
-            let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
-            lowbit_kernels::quantize(from, scale, zero_point, &mut codes[..width]);
-            for (to, &code) in out.chunks_exact_mut(layout.pixel).zip(&codes) {
-                to[c] = code;
+            let out = row_mut(&mut to, y);
+            match (how.pixels, channels) {
+                (true, 3) => {
+                    for (to, from) in out.chunks_exact_mut(4).zip(codes.chunks_exact(3)) {
+                        to.copy_from_slice(&[from[0], from[1], from[2], 0]);
+                    }
+                }
+                (true, _) => {
+                    let pixels = out.chunks_exact_mut(layout.pixel);
+                    for (to, from) in pixels.zip(codes.chunks_exact(channels)) {
+                        to[..channels].copy_from_slice(from);
+                    }
+                }
+                (false, 3) => {
+                    let (red, rest) = codes.split_at(width);
+                    let (green, blue) = rest.split_at(width);
+                    let planes = red.iter().zip(green).zip(blue);
+                    for (to, ((&r, &g), &b)) in out.chunks_exact_mut(4).zip(planes) {
+                        to.copy_from_slice(&[r, g, b, 0]);
+                    }
+                }
+                (false, _) => {
+                    for (c, codes) in codes.chunks_exact(width).enumerate() {
+                        for (to, &code) in out.chunks_exact_mut(layout.pixel).zip(codes) {
+                            to[c] = code;
+                        }
+                    }
+                }
             }
         }
     }
@@ -65,79 +115,92 @@ pub(super) fn dequantize(how: &Dequantize, offset: i32, from: From<'_>, floats: 
 }
 
 /// The code of a rounded value of the model's codes.
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
 fn code(value: f32, offset: i32) -> u8 {
     if offset == 0 { value as u8 } else { (value as i8 ^ -128).cast_unsigned() }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
-pub(super) fn add(how: &Add, offset: i32, [a, b]: [From<'_>; 2], mut to: To<'_>) {
-    for y in 0..to.1.height {
-        let (a, b) = (row(a, y), row(b, y));
-        for ((to, &p), &q) in row_mut(&mut to, y).iter_mut().zip(a).zip(b) {
-            let [p, q] = [p, q].map(|code| (i32::from(code) - offset) as f32);
-            let sum = p.mul_add(how.ratios[0], q.mul_add(how.ratios[1], how.fixed));
-            *to = code(sum.round_ties_even(), offset);
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "products of 8-bit codes are exact")]
-pub(super) fn mul(how: &Mul, offset: i32, [a, b]: [From<'_>; 2], mut to: To<'_>) {
-    let [zero_a, zero_b] = how.zero_points.map(|zero_point| zero_point + offset);
-    let product = |p: u8, q: u8| {
-        let product = ((i32::from(p) - zero_a) * (i32::from(q) - zero_b)) as f32;
-        code((product * how.ratio + how.zero_point as f32).round_ties_even(), offset)
-    };
-    let gate = b.1.height * b.1.width == 1;
-    let pixel = to.1.pixel;
-    for y in 0..to.1.height {
-        let (left, right) = (row(a, y), row(b, if gate { 0 } else { y }));
-        for (x, to) in row_mut(&mut to, y).chunks_exact_mut(pixel).enumerate() {
-            let right = &right[if gate { 0 } else { x * pixel }..][..pixel];
-            for ((to, &p), &q) in to.iter_mut().zip(&left[x * pixel..]).zip(right) {
-                *to = product(p, q);
+per_tier! {
+    #[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
+    fn add(how: &'a Add, offset: i32, operands: [From<'a>; 2], to: To<'a>) {
+        let ([a, b], mut to) = (operands, to);
+        for y in 0..to.1.height {
+            let (a, b) = (row(a, y), row(b, y));
+            for ((to, &p), &q) in row_mut(&mut to, y).iter_mut().zip(a).zip(b) {
+                let [p, q] = [p, q].map(|code| (i32::from(code) - offset) as f32);
+                let sum = p.mul_add(how.ratios[0], q.mul_add(how.ratios[1], how.fixed));
+                *to = code(sum.round_ties_even(), offset);
             }
         }
     }
 }
 
-pub(super) fn table(tables: &[[u8; 256]], from: From<'_>, mut to: To<'_>) {
-    let layout = *to.1;
-    for y in 0..layout.height {
-        let from = row(from, y);
-        let to = row_mut(&mut to, y);
-        if let [table] = tables {
-            to.iter_mut().zip(from).for_each(|(to, &code)| *to = table[usize::from(code)]);
-            continue;
-        }
-        for (to, from) in to.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(layout.pixel)) {
-            for ((to, &code), table) in to.iter_mut().zip(from).zip(tables) {
-                *to = table[usize::from(code)];
+per_tier! {
+    #[expect(clippy::cast_precision_loss, reason = "products of 8-bit codes are exact")]
+    fn mul(how: &'a Mul, offset: i32, operands: [From<'a>; 2], to: To<'a>) {
+        let ([a, b], mut to) = (operands, to);
+        let [zero_a, zero_b] = how.zero_points.map(|zero_point| zero_point + offset);
+        let product = |p: u8, q: u8| {
+            let product = ((i32::from(p) - zero_a) * (i32::from(q) - zero_b)) as f32;
+            code((product * how.ratio + how.zero_point as f32).round_ties_even(), offset)
+        };
+        let gate = b.1.height * b.1.width == 1;
+        let pixel = to.1.pixel;
+        for y in 0..to.1.height {
+            let (left, right) = (row(a, y), row(b, if gate { 0 } else { y }));
+            for (x, to) in row_mut(&mut to, y).chunks_exact_mut(pixel).enumerate() {
+                let right = &right[if gate { 0 } else { x * pixel }..][..pixel];
+                for ((to, &p), &q) in to.iter_mut().zip(&left[x * pixel..]).zip(right) {
+                    *to = product(p, q);
+                }
             }
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "images are small")]
-pub(super) fn global_average(how: &GlobalAverage, offset: i32, from: From<'_>, to: To<'_>) {
-    let layout = from.1;
-    let count = (layout.height * layout.width) as i32;
-    let mut sums = vec![0i32; layout.pixel];
-    for y in 0..layout.height {
-        for pixel in row(from, y).chunks_exact(layout.pixel) {
-            sums.iter_mut().zip(pixel).for_each(|(sum, &code)| *sum += i32::from(code));
+per_tier! {
+    fn table(tables: &'a [[u8; 256]], from: From<'a>, to: To<'a>) {
+        let mut to = to;
+        let layout = *to.1;
+        for y in 0..layout.height {
+            let from = row(from, y);
+            let to = row_mut(&mut to, y);
+            if let [table] = tables {
+                to.iter_mut().zip(from).for_each(|(to, &code)| *to = table[usize::from(code)]);
+                continue;
+            }
+            for (to, from) in to.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(layout.pixel)) {
+                for ((to, &code), table) in to.iter_mut().zip(from).zip(tables) {
+                    *to = table[usize::from(code)];
+                }
+            }
         }
     }
-    for (to, sum) in to.0.iter_mut().zip(&sums[..layout.channels]) {
-        let centered = (sum - count * (how.zero_points[0] + offset)) as f32;
-        let mean = (centered * how.multiplier).round_ties_even() + how.zero_points[1] as f32;
-        *to = code(mean, offset);
+}
+
+per_tier! {
+    #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "images are small")]
+    fn global_average(how: &'a GlobalAverage, offset: i32, from: From<'a>, to: To<'a>) {
+        let layout = from.1;
+        let count = (layout.height * layout.width) as i32;
+        let mut sums = vec![0i32; layout.pixel];
+        for y in 0..layout.height {
+            for pixel in row(from, y).chunks_exact(layout.pixel) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, &code)| *sum += i32::from(code));
+            }
+        }
+        for (to, sum) in to.0.iter_mut().zip(&sums[..layout.channels]) {
+            let centered = (sum - count * (how.zero_points[0] + offset)) as f32;
+            let mean = (centered * how.multiplier).round_ties_even() + how.zero_points[1] as f32;
+            *to = code(mean, offset);
+        }
     }
 }
 
 /// Rows or columns of a window that lie inside: first position, and how many with what distance, by output position.
+#[inline(always)]
 fn inside(window: &Window, axis: usize, extent: usize, at: usize) -> impl Iterator<Item = usize> {
     let (pad, dilation) = (window.pads[axis], window.dilations[axis]);
     let first = at * window.strides[axis];
@@ -145,54 +208,60 @@ fn inside(window: &Window, axis: usize, extent: usize, at: usize) -> impl Iterat
         .filter_map(move |k| (first + k * dilation).checked_sub(pad).filter(|&p| p < extent))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
-pub(super) fn average_pool(how: &AveragePool, offset: i32, from: From<'_>, mut to: To<'_>) {
-    let (layout, out) = (from.1, *to.1);
-    let window = &how.window;
-    let counted = |axis: usize, at: usize, extent: usize| {
-        let limit = extent + window.pads[axis] + how.end_pads[axis];
-        let first = at * window.strides[axis];
-        let taps = 0..window.kernel[axis];
-        if how.count_include_pad {
-            taps.filter(|k| first + k * window.dilations[axis] < limit).count()
-        } else {
-            inside(window, axis, extent, at).count()
-        }
-    };
-    let zero_point = how.zero_points[0] + offset;
-    let mut sums = vec![0f32; layout.pixel];
-    for y in 0..out.height {
-        let line = row_mut(&mut to, y);
-        for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-            sums.fill(0.0);
-            for row_at in inside(window, 0, layout.height, y) {
-                for column in inside(window, 1, layout.width, x) {
-                    let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
-                    for (sum, &code) in sums.iter_mut().zip(pixel) {
-                        *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+per_tier! {
+    #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
+    fn average_pool(how: &'a AveragePool, offset: i32, from: From<'a>, to: To<'a>) {
+        let mut to = to;
+        let (layout, out) = (from.1, *to.1);
+        let window = &how.window;
+        let counted = |axis: usize, at: usize, extent: usize| {
+            let limit = extent + window.pads[axis] + how.end_pads[axis];
+            let first = at * window.strides[axis];
+            let taps = 0..window.kernel[axis];
+            if how.count_include_pad {
+                taps.filter(|k| first + k * window.dilations[axis] < limit).count()
+            } else {
+                inside(window, axis, extent, at).count()
+            }
+        };
+        let zero_point = how.zero_points[0] + offset;
+        let mut sums = vec![0f32; layout.pixel];
+        for y in 0..out.height {
+            let line = row_mut(&mut to, y);
+            for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
+                sums.fill(0.0);
+                for row_at in inside(window, 0, layout.height, y) {
+                    for column in inside(window, 1, layout.width, x) {
+                        let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
+                        for (sum, &code) in sums.iter_mut().zip(pixel) {
+                            *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+                        }
                     }
                 }
-            }
-            let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
-            for (to, sum) in to.iter_mut().zip(&sums[..layout.channels]) {
-                let mean = sum / count / how.scales[1] + how.zero_points[1] as f32;
-                *to = code(mean.round_ties_even(), offset);
+                let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
+                for (to, sum) in to.iter_mut().zip(&sums[..layout.channels]) {
+                    let mean = sum / count / how.scales[1] + how.zero_points[1] as f32;
+                    *to = code(mean.round_ties_even(), offset);
+                }
             }
         }
     }
 }
 
-pub(super) fn max_pool(window: &Window, from: From<'_>, mut to: To<'_>) {
-    let (layout, out) = (from.1, *to.1);
-    for y in 0..out.height {
-        let line = row_mut(&mut to, y);
-        for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-            let to = &mut to[..layout.channels];
-            to.fill(0);
-            for row_at in inside(window, 0, layout.height, y) {
-                for column in inside(window, 1, layout.width, x) {
-                    let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
-                    to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = code.max(*to));
+per_tier! {
+    fn max_pool(window: &'a Window, from: From<'a>, to: To<'a>) {
+        let mut to = to;
+        let (layout, out) = (from.1, *to.1);
+        for y in 0..out.height {
+            let line = row_mut(&mut to, y);
+            for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
+                let to = &mut to[..layout.channels];
+                to.fill(0);
+                for row_at in inside(window, 0, layout.height, y) {
+                    for column in inside(window, 1, layout.width, x) {
+                        let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
+                        to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = code.max(*to));
+                    }
                 }
             }
         }
@@ -234,30 +303,33 @@ fn origin(how: &Sample, axis: usize, at: usize) -> i64 {
     how.start[axis] + i64::try_from(at).unwrap_or(i64::MAX) * how.step[axis]
 }
 
-pub(super) fn sample(how: &Sample, from: From<'_>, mut to: To<'_>) {
-    let (layout, out) = (from.1, *to.1);
-    let rows = covered(how, 0, out.height, layout.height);
-    let columns = covered(how, 1, out.width, layout.width);
-    let channels = covered(how, 2, out.channels, layout.channels);
-    let at = |axis: usize, i: usize| usize::try_from(origin(how, axis, i)).unwrap_or(0);
-    for y in 0..out.height {
-        let line = row_mut(&mut to, y);
-        if y < rows.0 || y >= rows.1 {
-            line.fill(how.fill);
-            continue;
-        }
-        for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-            if x < columns.0 || x >= columns.1 {
-                to.fill(how.fill);
+per_tier! {
+    fn sample(how: &'a Sample, from: From<'a>, to: To<'a>) {
+        let mut to = to;
+        let (layout, out) = (from.1, *to.1);
+        let rows = covered(how, 0, out.height, layout.height);
+        let columns = covered(how, 1, out.width, layout.width);
+        let channels = covered(how, 2, out.channels, layout.channels);
+        let at = |axis: usize, i: usize| usize::try_from(origin(how, axis, i)).unwrap_or(0);
+        for y in 0..out.height {
+            let line = row_mut(&mut to, y);
+            if y < rows.0 || y >= rows.1 {
+                line.fill(how.fill);
                 continue;
             }
-            to[..channels.0].fill(how.fill);
-            to[channels.1..].fill(how.fill);
-            let pixel = &from.0[layout.at(at(0, y), at(1, x))..];
-            let to = &mut to[channels.0..channels.1];
-            match how.step[2] {
-                1 => to.copy_from_slice(&pixel[at(2, channels.0)..][..to.len()]),
-                _ => (channels.0..).zip(to).for_each(|(c, to)| *to = pixel[at(2, c)]),
+            for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
+                if x < columns.0 || x >= columns.1 {
+                    to.fill(how.fill);
+                    continue;
+                }
+                to[..channels.0].fill(how.fill);
+                to[channels.1..].fill(how.fill);
+                let pixel = &from.0[layout.at(at(0, y), at(1, x))..];
+                let to = &mut to[channels.0..channels.1];
+                match how.step[2] {
+                    1 => to.copy_from_slice(&pixel[at(2, channels.0)..][..to.len()]),
+                    _ => (channels.0..).zip(to).for_each(|(c, to)| *to = pixel[at(2, c)]),
+                }
             }
         }
     }

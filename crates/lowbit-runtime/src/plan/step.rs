@@ -116,12 +116,9 @@ impl Compiled {
                 } else {
                     &memory.floats[x.range.clone()]
                 };
-                glue::quantize(
-                    quantize,
-                    offsets[1],
-                    floats,
-                    (&mut memory.arena[y.range.clone()], &y.layout),
-                );
+                let to = (&mut memory.arena[y.range.clone()], &y.layout);
+                let row = &mut memory.row[..];
+                glue::quantize(plan.isa, quantize, offsets[1], (floats, row), to);
             }
             Run::Dequantize(dequantize) => glue::dequantize(
                 dequantize,
@@ -157,12 +154,12 @@ impl Compiled {
         match run {
             Run::Conv(conv) => conv.run(from.0, residual(), to.0, pool),
             Run::Depthwise(conv) => conv.run(from.0, residual(), to.0, pool),
-            Run::Add(add) => glue::add(add, offset, [from, second()], to),
-            Run::Mul(mul) => glue::mul(mul, offset, [from, second()], to),
-            Run::Table(tables) => glue::table(tables, from, to),
-            Run::GlobalAverage(mean) => glue::global_average(mean, offset, from, to),
-            Run::AveragePool(pool) => glue::average_pool(pool, offset, from, to),
-            Run::MaxPool(window) => glue::max_pool(window, from, to),
+            Run::Add(add) => glue::add(plan.isa, add, offset, [from, second()], to),
+            Run::Mul(mul) => glue::mul(plan.isa, mul, offset, [from, second()], to),
+            Run::Table(tables) => glue::table(plan.isa, tables, from, to),
+            Run::GlobalAverage(mean) => glue::global_average(plan.isa, mean, offset, from, to),
+            Run::AveragePool(pool) => glue::average_pool(plan.isa, pool, offset, from, to),
+            Run::MaxPool(window) => glue::max_pool(plan.isa, window, from, to),
             Run::Concat(tables) => {
                 let mut first = 0;
                 for (&input, table) in self.inputs.iter().zip(tables) {
@@ -171,7 +168,7 @@ impl Compiled {
                     first += slot(input).layout.channels;
                 }
             }
-            Run::Sample(sample) => glue::sample(sample, from, to),
+            Run::Sample(sample) => glue::sample(plan.isa, sample, from, to),
             Run::Reshape => glue::reshape(from, to),
             Run::Quantize(_) | Run::Dequantize(_) | Run::FloatConv(_) | Run::Island(_) => {
                 unreachable!("these have float operands")
@@ -269,10 +266,23 @@ fn convolution(
         let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());
         return (Run::Depthwise(packed), kernel, bytes);
     }
-    let weights = (&conv.weights[..], WeightForm::Int8);
+    let weights = (&conv.weights[..], form(&conv.weights));
     let packed = nhwc::Conv::new(isa, spec, weights, from.zero_point, finish);
     let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());
     (if floats { Run::FloatConv(packed) } else { Run::Conv(packed) }, kernel, bytes)
+}
+
+/// The smallest form that holds the weights.
+fn form(weights: &[i8]) -> WeightForm {
+    let mut seen = [false; 256];
+    weights.iter().for_each(|&weight| seen[usize::from(weight.cast_unsigned())] = true);
+    match seen.into_iter().filter(|&seen| seen).count() {
+        0..=2 => WeightForm::Binary,
+        3 => WeightForm::Ternary,
+        4 => WeightForm::Table2,
+        5..=16 => WeightForm::Table4,
+        _ => WeightForm::Int8,
+    }
 }
 
 impl IslandRun {
