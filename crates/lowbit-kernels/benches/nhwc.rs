@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, WeightForm,
+    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, SignConv, SignFinish,
+    Thresholds, WeightForm,
 };
 
 /// How long a layer is measured.
@@ -88,6 +89,23 @@ fn main() {
             let weights: Vec<i8> = all.map(|w| w.rem_euclid(values) - values / 2).collect();
             let conv = Conv::new(isa, spec.clone(), (&weights, form), 3, codes(&spec));
             let name = format!("{}{name}", layer.0);
+            report(&name, &spec, &pools, peak, &|x, out, pool| conv.run(x, None, out, pool));
+        }
+    }
+    for &(name, channels, outputs, size, kernel, stride) in
+        DENSE.iter().filter(|layer| wanted("signs") && layer.1 >= 64 && layer.4 == 3)
+    {
+        for (values, kind) in [(2, "binary"), (3, "ternary")] {
+            let mut spec = dense((name, channels, outputs, size, kernel, stride));
+            spec.input = ImageLayout::bits(size, size, channels, spec.input.border);
+            spec.output = ImageLayout::bits(size, size, outputs, spec.output.border);
+            let all = noise(spec.weight_len()).into_iter();
+            let weights: Vec<i8> =
+                all.map(|w| if values == 3 { w.rem_euclid(3) - 1 } else { (w & 2) - 1 }).collect();
+            let thresholds =
+                Thresholds { at_least: vec![3; outputs], inverted: vec![false; outputs] };
+            let conv = SignConv::new(isa, spec.clone(), &weights, SignFinish::Bits(thresholds));
+            let name = format!("{name} {kind}");
             report(&name, &spec, &pools, peak, &|x, out, pool| conv.run(x, None, out, pool));
         }
     }

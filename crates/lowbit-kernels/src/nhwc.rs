@@ -15,6 +15,7 @@
 //! Every tier gives the same bytes as [`naive`]. Nothing here knows graphs or how parameters were chosen.
 
 mod arena;
+mod bits;
 mod codes;
 mod conv;
 mod depthwise;
@@ -25,12 +26,14 @@ pub mod naive;
 mod panels;
 mod peak;
 mod pool;
+mod popcount;
 mod spec;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use arena::Arena;
+pub use bits::{SignConv, SignFinish, Thresholds, pack_signs};
 pub(crate) use codes::Codes;
 pub use conv::Conv;
 pub use depthwise::Depthwise;

@@ -2,8 +2,8 @@
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, ResidualAdd,
-    WeightForm, naive,
+    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, ResidualAdd, SignConv,
+    SignFinish, Thresholds, WeightForm, naive, pack_signs,
 };
 use proptest::prelude::*;
 
@@ -230,6 +230,74 @@ fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
     }
 }
 
+/// An image of bits from noise: clear in its border and beyond its channels.
+fn bits(layout: &ImageLayout, seed: u64) -> Vec<u8> {
+    let codes = ImageLayout::new(layout.height, layout.width, layout.channels, [0; 4]);
+    let thresholds =
+        Thresholds { at_least: vec![100; layout.channels], inverted: vec![false; layout.channels] };
+    let mut image = vec![0; layout.len()];
+    pack_signs((&codes, &noise(codes.len(), seed)), &thresholds, (layout, &mut image));
+    image
+}
+
+/// Runs a convolution of signs on every tier, on one and three threads, and compares with the definition.
+fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
+    let mut spec = spec.clone();
+    let outputs = spec.output.channels;
+    let ImageLayout { height, width, channels, border, .. } = spec.input;
+    spec.input = ImageLayout::bits(height, width, channels, border);
+    if ending.is_none() {
+        let [height, width] = [spec.output.height, spec.output.width];
+        spec.output = ImageLayout::bits(height, width, outputs, spec.output.border);
+    }
+    let x = bits(&spec.input, seed);
+    let weights: Vec<i8> = noise(spec.weight_len(), seed ^ 7)
+        .into_iter()
+        .map(
+            |byte| {
+                if values == 3 { [-1, 0, 1][usize::from(byte % 3)] } else { (byte & 2) as i8 - 1 }
+            },
+        )
+        .collect();
+    let sums = naive::sign_sums(&spec, &x, &weights);
+    let thresholds = Thresholds {
+        at_least: noise(outputs, seed ^ 5)
+            .into_iter()
+            .map(|byte| i32::from(byte) / 8 - 16)
+            .collect(),
+        inverted: noise(outputs, seed ^ 6).into_iter().map(|byte| byte % 3 == 0).collect(),
+    };
+    let other = noise(ImageLayout { border: [1, 0, 0, 2], ..spec.output }.len() * 5, seed ^ 9);
+    let finish = ending.map(|ending| (ending, finish(&spec, ending, seed)));
+    for isa in Isa::available() {
+        let how = match &finish {
+            Some((_, finish)) => SignFinish::Sums(finish.clone()),
+            None => SignFinish::Bits(thresholds.clone()),
+        };
+        let conv = SignConv::new(isa, spec.clone(), &weights, how);
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            let (mut expected, mut out) =
+                (vec![77; spec.output.len()], vec![77; spec.output.len()]);
+            match &finish {
+                Some((Ending { float: true, .. }, finish)) => {
+                    let expected = naive::floats(&spec, &sums, finish);
+                    let mut out = vec![f32::NAN; expected.len()];
+                    conv.run_float(&x, &mut out, &pool);
+                    assert_eq!(out, expected, "{} on {threads} threads", conv.kernel_name());
+                    continue;
+                }
+                Some((_, finish)) => {
+                    naive::codes(&spec, &sums, finish, Some(&other), &mut expected);
+                }
+                None => naive::bits(&spec, &sums, &thresholds, &mut expected),
+            }
+            conv.run(&x, Some(&other), &mut out, &pool);
+            assert!(out == expected, "{} on {threads} threads", conv.kernel_name());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
 
@@ -248,6 +316,14 @@ proptest! {
         ]),
     ) {
         check(&spec, ending, seed, Some(form));
+    }
+
+    #[test]
+    fn convolutions_of_signs_equal_their_definition(
+        spec in spec((1..=130usize, 1..=130usize).prop_map(|(i, o)| (1, i, o)), 9),
+        ending in prop::option::of(ending()), seed in any::<u64>(), values in 2..=3u8,
+    ) {
+        check_signs(&spec, ending, seed, values);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The vector operations on codes that [`Arch`] does not have, and their plain form.
+//! The vector operations on codes that [`crate::arch::Arch`] does not have, and their plain form.
 
-use crate::arch::{Arch, Portable};
+use super::popcount::Ones;
+use crate::arch::Portable;
 
 /// The codes that may be written.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,7 @@ impl Clamp {
 }
 
 /// Vectors of sums of products of codes, and how codes come and go.
-pub(crate) trait Codes: Arch {
+pub(crate) trait Codes: Ones {
     /// Four codes of one pixel, in every lane, ready for [`Codes::dot`].
     type X: Copy;
     /// Four weights in each lane, ready for [`Codes::dot`].
@@ -39,6 +40,7 @@ pub(crate) trait Codes: Arch {
     fn to_f32(self, vector: Self::V) -> Self::V;
     /// `f32` to the nearest `i32`, half to even; what is below `i32` gives `i32::MIN`. None is above, and none is NaN.
     fn round(self, vector: Self::V) -> Self::V;
+    fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V;
     fn max_i32(self, a: Self::V, b: Self::V) -> Self::V;
     fn min_i32(self, a: Self::V, b: Self::V) -> Self::V;
     /// The first `len <= LANES` codes as `i32`, zeros in the other lanes.
@@ -140,6 +142,11 @@ impl Codes for Portable {
     #[inline(always)]
     fn round(self, vector: Self::V) -> Self::V {
         vector.map(|word| f32::from_bits(word).round_ties_even() as i32 as u32)
+    }
+
+    #[inline(always)]
+    fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V {
+        map(a, b, i32::wrapping_sub)
     }
 
     #[inline(always)]

@@ -94,18 +94,9 @@ impl Conv {
             images,
         };
         let pixels = self.spec.output.height * self.spec.output.width;
-        let panels = self.panels.list.len();
-        let threads = pool.threads();
-        if pixels < FEW_PIXELS * threads {
-            let parts = threads.min(panels);
-            pool.run(parts, &|part| {
-                self.run_part(layer, share(panels, part, parts), 0..pixels);
-            });
-        } else {
-            pool.run(threads, &|part| {
-                self.run_part(layer, 0..panels, share(pixels, part, threads));
-            });
-        }
+        for_each_part(pool, pixels, self.panels.list.len(), &|panels, pixels| {
+            self.run_part(layer, panels, pixels);
+        });
     }
 
     fn run_part(&self, layer: Layer<'_>, panels: Range<usize>, pixels: Range<usize>) {
@@ -130,6 +121,22 @@ pub(crate) fn fold_zero_point(
         *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point.into()));
     }
     bias
+}
+
+/// Calls `run` for ranges of panels and of pixels that cover all, on all threads: few pixels share the panels, many the pixels.
+pub(crate) fn for_each_part(
+    pool: &Pool,
+    pixels: usize,
+    panels: usize,
+    run: &(dyn Fn(Range<usize>, Range<usize>) + Sync),
+) {
+    let threads = pool.threads();
+    if pixels < FEW_PIXELS * threads {
+        let parts = threads.min(panels);
+        pool.run(parts, &|part| run(share(panels, part, parts), 0..pixels));
+    } else {
+        pool.run(threads, &|part| run(0..panels, share(pixels, part, threads)));
+    }
 }
 
 /// The `part`th of `parts` stretches of `0..count`.

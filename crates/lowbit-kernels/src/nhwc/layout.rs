@@ -7,7 +7,7 @@ pub struct ImageLayout {
     pub height: usize,
     /// Pixels in a row, without the border.
     pub width: usize,
-    /// Codes of a pixel that mean something.
+    /// Codes, or bits, of a pixel that mean something.
     pub channels: usize,
     /// Bytes from one pixel to the next: a multiple of 4. What follows the channels may hold anything.
     pub pixel: usize,
@@ -20,6 +20,12 @@ impl ImageLayout {
     #[must_use]
     pub fn new(height: usize, width: usize, channels: usize, border: [usize; 4]) -> Self {
         Self { height, width, channels, pixel: channels.next_multiple_of(4), border }
+    }
+
+    /// A layout of images of bits, whose pixels are whole words of 32 bits: channel `c` is bit `c % 8` of byte `c / 8`.
+    #[must_use]
+    pub fn bits(height: usize, width: usize, channels: usize, border: [usize; 4]) -> Self {
+        Self { height, width, channels, pixel: channels.div_ceil(32) * 4, border }
     }
 
     /// Bytes of a row with its border.

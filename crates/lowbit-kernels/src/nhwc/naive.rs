@@ -1,5 +1,6 @@
 //! The convolution of codes by its definition: what every tier is tested against.
 
+use super::bits::Thresholds;
 use super::spec::{ConvSpec, Finish};
 
 /// The exact sums of `(x - x_zero_point) * weight` in `i64`, `[y][x][channel]`; `weights` is `[o, i / groups, kh, kw]`.
@@ -25,6 +26,50 @@ pub fn sums(spec: &ConvSpec, x: &[u8], x_zero_point: u8, weights: &[i8]) -> Vec<
         sums.push(sum);
     });
     sums
+}
+
+/// The exact sums of products of signs, `[y][x][channel]`, of an image of bits; taps on pads add 0. `weights` is `[o, i, kh, kw]`.
+/// # Panics
+/// When a slice is shorter than the sizes say.
+#[must_use]
+pub fn sign_sums(spec: &ConvSpec, x: &[u8], weights: &[i8]) -> Vec<i64> {
+    let (channels, [kh, kw]) = (spec.input.channels, spec.kernel);
+    let inside = |at: usize, k: usize, axis: usize, extent: usize| {
+        let tap = at * spec.strides[axis] + k * spec.dilations[axis];
+        tap >= spec.pads[axis] && tap - spec.pads[axis] < extent
+    };
+    let mut sums = Vec::new();
+    for_each_output(spec, |y, column, output| {
+        let mut sum = 0;
+        for channel in 0..channels {
+            for ky in (0..kh).filter(|&ky| inside(y, ky, 0, spec.input.height)) {
+                for kx in (0..kw).filter(|&kx| inside(column, kx, 1, spec.input.width)) {
+                    let byte = x[spec.tap([y, column], [ky, kx]) + channel / 8];
+                    let sign = if byte >> (channel % 8) & 1 == 1 { 1 } else { -1 };
+                    let weight = weights[((output * channels + channel) * kh + ky) * kw + kx];
+                    sum += sign * i64::from(weight);
+                }
+            }
+        }
+        sums.push(sum);
+    });
+    sums
+}
+
+/// Writes the bits that `thresholds` make of `sums` to `out`, clear where a word has no output, leaving its border as it is.
+/// # Panics
+/// When a slice is shorter than the sizes say.
+pub fn bits(spec: &ConvSpec, sums: &[i64], thresholds: &Thresholds, out: &mut [u8]) {
+    let mut sums = sums.iter();
+    for_each_output(spec, |y, x, output| {
+        let sum = *sums.next().expect("a sum for each output");
+        let pixel = &mut out[spec.output.at(y, x)..][..spec.output.pixel];
+        if output == 0 {
+            pixel.fill(0);
+        }
+        let bit = (sum >= i64::from(thresholds.at_least[output])) != thresholds.inverted[output];
+        pixel[output / 8] |= u8::from(bit) << (output % 8);
+    });
 }
 
 /// Writes the codes that `finish` makes of `sums` to `out`, leaving its border and padding as they are.

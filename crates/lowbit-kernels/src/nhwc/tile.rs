@@ -27,7 +27,7 @@ unsafe impl Sync for Layer<'_> {}
 impl Layer<'_> {
     /// Where the first taps of `R` pixels from row `y` and column `x` on are.
     #[inline(always)]
-    fn taps<const R: usize>(&self, [y, x]: [usize; 2]) -> [*const u8; R] {
+    pub(crate) fn taps<const R: usize>(&self, [y, x]: [usize; 2]) -> [*const u8; R] {
         let (input, [down, right]) = (&self.spec.input, self.spec.strides);
         let first = self.spec.tap([y, x], [0, 0]);
         let (pitch, step) = (down * input.row(), right * input.pixel);
@@ -37,7 +37,7 @@ impl Layer<'_> {
 
     /// Where the results of `R` pixels go, from row `y` and column `x` on.
     #[inline(always)]
-    fn places<const R: usize>(&self, panel: &Panel, [y, x]: [usize; 2]) -> Places<R> {
+    pub(crate) fn places<const R: usize>(&self, panel: &Panel, [y, x]: [usize; 2]) -> Places<R> {
         let width = self.spec.output.width;
         let of = |layout: &ImageLayout| {
             let first = layout.at(y, x) + panel.output;

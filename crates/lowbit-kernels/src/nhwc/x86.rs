@@ -77,6 +77,11 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
+    fn sub_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_sub_epi32(a, b))
+    }
+
+    #[inline(always)]
     fn max_i32(self, a: __m256i, b: __m256i) -> __m256i {
         proven!(_mm256_max_epi32(a, b))
     }
@@ -242,6 +247,11 @@ impl Codes for Avx512 {
     #[inline(always)]
     fn round(self, vector: __m512i) -> __m512i {
         proven!(_mm512_cvtps_epi32(_mm512_castsi512_ps(vector)))
+    }
+
+    #[inline(always)]
+    fn sub_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_sub_epi32(a, b))
     }
 
     #[inline(always)]

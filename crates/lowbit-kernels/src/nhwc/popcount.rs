@@ -1,0 +1,287 @@
+//! Products of signs: 32 in a word, counted where they differ.
+//!
+//! With +1 as a set bit, a product of signs is `1 - 2 * (x ^ w)`. AVX-512 has counted bits of words since VPOPCNTDQ; below that a
+//! table of 16 entries counts those of nibbles.
+
+use super::codes::Codes;
+use crate::arch::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512};
+use crate::isa::{Isa, Task};
+
+/// Bits of a byte's nibbles: entry `i` is the ones of `i`.
+#[cfg(target_arch = "x86_64")]
+const ONES: [u32; 4] = [0x0201_0100, 0x0302_0201, 0x0302_0201, 0x0403_0302];
+
+/// Vectors of words of signs.
+pub(crate) trait Signs: Copy + Send + Sync {
+    type A: Codes;
+    fn codes(self) -> Self::A;
+    /// `acc` plus the ones of `x ^ w` in each lane.
+    fn differing(self, acc: V<Self>, x: V<Self>, w: V<Self>) -> V<Self>;
+    /// `acc` plus the ones of `(x ^ w) & mask` in each lane; the last argument is `(w, mask)`.
+    fn differing_in(self, acc: V<Self>, x: V<Self>, w_and_mask: (V<Self>, V<Self>)) -> V<Self>;
+    /// A bit for each lane, the first one lowest: whether `a >= b` as `i32`.
+    fn at_least(self, a: V<Self>, b: V<Self>) -> u32;
+}
+
+/// The vectors of a tier.
+pub(crate) type V<S> = <<S as Signs>::A as crate::arch::Arch>::V;
+
+/// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
+pub(crate) trait SignTask {
+    fn run<S: Signs>(self, signs: S);
+}
+
+/// Runs a task on `isa`, and on AVX-512 with VPOPCNTDQ where the CPU has it.
+pub(crate) fn dispatch<T: SignTask>(isa: Isa, task: T) {
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Avx512(token) = isa
+        && is_x86_feature_detected!("avx512vpopcntdq")
+    {
+        // SAFETY: the token proves all features but the last, which was just found.
+        return unsafe { run_popcount(Popcount(token), task) };
+    }
+    isa.dispatch(OfIsa(task));
+}
+
+/// Whether [`dispatch`] counts bits by one instruction.
+pub(crate) fn has_popcount(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Avx512(_) = isa {
+        return is_x86_feature_detected!("avx512vpopcntdq");
+    }
+    let _ = isa;
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq,avx2,fma")]
+fn run_popcount<T: SignTask>(token: Popcount, task: T) {
+    task.run(token);
+}
+
+struct OfIsa<T>(T);
+
+impl<T: SignTask> Task for OfIsa<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        self.0.run(Nibbles(arch));
+    }
+}
+
+/// A tier that counts the ones of nibbles by a table, or one by one.
+#[derive(Clone, Copy)]
+pub(crate) struct Nibbles<A>(A);
+
+impl<A: Codes> Signs for Nibbles<A> {
+    type A = A;
+
+    #[inline(always)]
+    fn codes(self) -> A {
+        self.0
+    }
+
+    #[inline(always)]
+    fn differing(self, acc: A::V, x: A::V, w: A::V) -> A::V {
+        self.0.add_i32(acc, self.0.ones(self.0.xor(x, w)))
+    }
+
+    #[inline(always)]
+    fn differing_in(self, acc: A::V, x: A::V, (w, mask): (A::V, A::V)) -> A::V {
+        self.0.add_i32(acc, self.0.ones(self.0.and(self.0.xor(x, w), mask)))
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: A::V, b: A::V) -> u32 {
+        self.0.at_least(a, b)
+    }
+}
+
+/// Operations on the bits of words.
+pub(crate) trait Ones: crate::arch::Arch {
+    fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    /// How many bits of each lane are set.
+    fn ones(self, words: Self::V) -> Self::V;
+    /// A bit for each lane, the first one lowest: whether `a >= b` as `i32`.
+    fn at_least(self, a: Self::V, b: Self::V) -> u32;
+}
+
+impl Ones for Portable {
+    #[inline(always)]
+    fn xor(self, a: [u32; 4], b: [u32; 4]) -> [u32; 4] {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+
+    #[inline(always)]
+    fn and(self, a: [u32; 4], b: [u32; 4]) -> [u32; 4] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+
+    #[inline(always)]
+    fn ones(self, words: [u32; 4]) -> [u32; 4] {
+        words.map(u32::count_ones)
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: [u32; 4], b: [u32; 4]) -> u32 {
+        (0..4).fold(0, |bits, i| bits | u32::from(a[i] as i32 >= b[i] as i32) << i)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::Popcount;
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Avx2, Avx512, ONES, Ones, Signs};
+
+    /// Arithmetic of a tier whose token is at hand.
+    macro_rules! proven {
+        ($operation:expr) => {
+            // SAFETY: register arithmetic only; `self` is a token, made after the CPU reported these instructions.
+            unsafe { $operation }
+        };
+    }
+
+    impl Ones for Avx2 {
+        #[inline(always)]
+        fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+            proven!(_mm256_xor_si256(a, b))
+        }
+
+        #[inline(always)]
+        fn and(self, a: __m256i, b: __m256i) -> __m256i {
+            proven!(_mm256_and_si256(a, b))
+        }
+
+        #[inline(always)]
+        fn ones(self, words: __m256i) -> __m256i {
+            proven!({
+                let [a, b, c, d] = ONES.map(|word| word as i32);
+                let (table, low) =
+                    (_mm256_setr_epi32(a, b, c, d, a, b, c, d), _mm256_set1_epi8(15));
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(words), low);
+                let bytes = _mm256_add_epi8(
+                    _mm256_shuffle_epi8(table, _mm256_and_si256(words, low)),
+                    _mm256_shuffle_epi8(table, high),
+                );
+                let pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
+                _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+            })
+        }
+
+        #[inline(always)]
+        fn at_least(self, a: __m256i, b: __m256i) -> u32 {
+            proven!({
+                let less = _mm256_cmpgt_epi32(b, a);
+                !_mm256_movemask_ps(_mm256_castsi256_ps(less)) as u32 & 255
+            })
+        }
+    }
+
+    impl Ones for Avx512 {
+        #[inline(always)]
+        fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+            proven!(_mm512_xor_si512(a, b))
+        }
+
+        #[inline(always)]
+        fn and(self, a: __m512i, b: __m512i) -> __m512i {
+            proven!(_mm512_and_si512(a, b))
+        }
+
+        #[inline(always)]
+        fn ones(self, words: __m512i) -> __m512i {
+            proven!({
+                let [a, b, c, d] = ONES.map(|word| word as i32);
+                let (table, low) = (_mm512_set4_epi32(d, c, b, a), _mm512_set1_epi8(15));
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(words), low);
+                let bytes = _mm512_add_epi8(
+                    _mm512_shuffle_epi8(table, _mm512_and_si512(words, low)),
+                    _mm512_shuffle_epi8(table, high),
+                );
+                _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, _mm512_set1_epi8(1))
+            })
+        }
+
+        #[inline(always)]
+        fn at_least(self, a: __m512i, b: __m512i) -> u32 {
+            proven!(_mm512_cmpge_epi32_mask(a, b)).into()
+        }
+    }
+
+    /// Proof that the CPU has VPOPCNTDQ besides.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Popcount(pub(super) Avx512);
+
+    impl Signs for Popcount {
+        type A = Avx512;
+
+        #[inline(always)]
+        fn codes(self) -> Avx512 {
+            self.0
+        }
+
+        #[inline(always)]
+        fn differing(self, acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
+            proven!(_mm512_add_epi32(acc, _mm512_popcnt_epi32(_mm512_xor_si512(x, w))))
+        }
+
+        #[inline(always)]
+        fn differing_in(self, acc: __m512i, x: __m512i, (w, mask): (__m512i, __m512i)) -> __m512i {
+            // The truth table of `(x ^ w) & mask`, `x` being the highest bit of the index.
+            proven!({
+                let differing = _mm512_ternarylogic_epi32::<0b0010_1000>(x, w, mask);
+                _mm512_add_epi32(acc, _mm512_popcnt_epi32(differing))
+            })
+        }
+
+        #[inline(always)]
+        fn at_least(self, a: __m512i, b: __m512i) -> u32 {
+            self.0.at_least(a, b)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Nibbles, Signs};
+    use crate::isa::{Isa, Task};
+    use crate::nhwc::Codes;
+
+    struct Count([u32; 16], [u32; 16]);
+
+    impl Task for Count {
+        type Output = ([u32; 16], usize);
+
+        fn run<A: Codes>(self, arch: A) -> ([u32; 16], usize) {
+            let mut out = [0; 16];
+            // SAFETY: the arrays hold at least a vector.
+            unsafe {
+                let (x, w) = (arch.load(self.0.as_ptr()), arch.load(self.1.as_ptr()));
+                let counts = Nibbles(arch).differing(arch.splat(7), x, w);
+                arch.store(out.as_mut_ptr(), counts);
+            }
+            (out, A::LANES)
+        }
+    }
+
+    /// The tiers below VPOPCNTDQ, which the convolutions do not use on a CPU that has it.
+    #[test]
+    fn nibbles_count_as_well_as_bits() {
+        let x: [u32; 16] =
+            std::array::from_fn(|i| 0x9e37_79b9u32.wrapping_mul(i as u32 * i as u32));
+        let w: [u32; 16] = std::array::from_fn(|i| 0x8000_0001u32.rotate_left(i as u32 * 3));
+        for isa in Isa::available() {
+            let (counts, lanes) = isa.dispatch(Count(x, w));
+            for lane in 0..lanes {
+                assert_eq!(counts[lane], 7 + (x[lane] ^ w[lane]).count_ones(), "{}", isa.name());
+            }
+        }
+    }
+}
