@@ -84,6 +84,7 @@ fn help_teaches() {
     check(&["eval", "--help"], 0, &["Examples:", "--compare"], &[]);
     check(&["inspect", "--help"], 0, &["Examples:", "--target"], &[]);
     check(&["run", "--help"], 0, &["Examples:", "--classes"], &[]);
+    check(&["bench", "--help"], 0, &["Examples:", "--layers"], &[]);
     check(&["data", "fetch", "--help"], 0, &["cifar10", "Example:"], &[]);
     check(&["--version"], 0, &["lowbit 0."], &[]);
 }
@@ -380,6 +381,28 @@ fn formats_hold_the_same_model() {
         &[],
         &["--format qonnx"],
     );
+}
+
+#[test]
+fn bench_measures_every_layer() {
+    let dir = TempDir::new().unwrap();
+    check_in(&dir, &fast(&["--recipe", "w4a8-nearest", "-o", "net.onnx"]), 0, &[], &[]);
+    let quick = ["bench", "net.onnx", "--seconds", "0.01", "--threads", "1"];
+    let args = [&quick[..], &["--layers", "--json", "bench.json"]].concat();
+    let columns = ["% of peak", "conv + add", "global average", "quantize", "images/s", "1 thread"];
+    check_in(&dir, &args, 0, &columns, &[]);
+    let measured = json(&dir, "bench.json");
+    let layers = measured["layers"].as_array().unwrap();
+    let sum = |key: &str| layers.iter().map(|layer| layer[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum("macs"), measured["macs"].as_u64().unwrap());
+    assert_eq!(sum("weight_bytes"), measured["memory_bytes"][0].as_u64().unwrap());
+    assert!(measured["milliseconds"]["p10"].as_f64() <= measured["milliseconds"]["p90"].as_f64());
+    assert!(measured["runs"].as_u64() >= Some(5));
+    let batch = [&quick[..], &["--batch", "3", "--quiet", "--json", "batch.json"]].concat();
+    check_in(&dir, &batch, 0, &[], &[]);
+    assert_eq!(json(&dir, "batch.json")["batch"].as_u64(), Some(3));
+    check_in(&dir, &["bench", "net.onnx", "--seconds", "0"], 2, &[], &["0.01 to 600"]);
+    check_in(&dir, &["bench", "absent.onnx"], 1, &[], &["absent.onnx"]);
 }
 
 #[test]
