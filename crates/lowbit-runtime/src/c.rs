@@ -33,6 +33,8 @@ pub struct Source {
     pub source: String,
     /// What the comment at the head of the source says.
     pub costs: Costs,
+    /// The softmax that was left out.
+    pub softmax: Option<String>,
 }
 
 impl Source {
@@ -59,6 +61,7 @@ impl Source {
             header: text::header(&exported, name, &costs),
             source: text::source(&exported, (&unit, &golden), name, &costs),
             costs,
+            softmax: exported.softmax,
         })
     }
 }

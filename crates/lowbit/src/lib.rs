@@ -17,6 +17,7 @@
 //! ```
 
 mod bench;
+mod c;
 mod compressed;
 mod error;
 mod evaluate;
@@ -30,6 +31,7 @@ mod results;
 mod stages;
 
 pub use bench::{BenchOptions, Benchmark, LayerTime, Spread, bench};
+pub use c::{CSource, to_c};
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};
 pub use format::{Format, convert};

@@ -63,9 +63,9 @@ pub(super) fn header(exported: &Exported, name: &str, costs: &Costs) -> String {
 
 #include <stdint.h>
 
-#define {upper}_HEIGHT {height}
-#define {upper}_WIDTH {width}
-#define {upper}_CHANNELS {channels}
+#define {upper}_IMAGE_HEIGHT {height}
+#define {upper}_IMAGE_WIDTH {width}
+#define {upper}_IMAGE_CHANNELS {channels}
 #define {upper}_INPUT_LEN {input}
 #define {upper}_SCORES {scores}
 #define {upper}_ARENA_BYTES {arena}
