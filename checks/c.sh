@@ -86,7 +86,7 @@ on_cortex_m() {
 # Text and constants, and static memory with the caller's codes, of the network alone on a Cortex-M4.
 sizes() {
   local name=$1 size input
-  arm-none-eabi-gcc -std=c99 -Os -mthumb -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16 -c "$name.c" -o size.o
+  arm-none-eabi-gcc -std=c99 -O2 -mthumb -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16 -c "$name.c" -o size.o
   size=$(arm-none-eabi-size size.o | tail -1)
   input=$(sed -n "s/#define ${name^^}_INPUT_LEN //p" "$name.h")
   echo "$name $size" | awk -v input="$input" '{ printf "%-20s flash %6d B, memory %6d B + %d B of input codes\n", $1, $2 + $3, $3 + $4, input }'

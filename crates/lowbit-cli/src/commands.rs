@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     /// Measure how fast a model runs here, in total and layer by layer
     Bench(bench::BenchArgs),
-    /// Write a quantized model in another form
+    /// Write a quantized model in another form, or as C
     Export(export::ExportArgs),
     /// List the recipes and quantizers that have names
     Recipes(recipes::RecipesArgs),
