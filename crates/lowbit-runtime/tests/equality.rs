@@ -3,11 +3,11 @@
 #[path = "shared/draw.rs"]
 mod draw;
 
-use lowbit_graph::{Session, Workspace};
+use lowbit_graph::{Blocking, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Workspace};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::Pool;
 use lowbit_runtime::{Model, Network, Plan};
-use lowbit_tensor::Tensor;
+use lowbit_tensor::{DType, Tensor};
 
 use crate::draw::{draw, images};
 
@@ -48,6 +48,28 @@ fn nothing_that_was_drawn_is_left_to_the_executor_but_the_softmax() {
             assert!(step.kind != "island" || step.name == "softmax", "seed {seed}: {}", step.name);
         }
     }
+}
+
+#[test]
+fn scales_along_an_axis_that_is_no_channel_of_an_image_are_left_to_the_executor() {
+    let mut graph = Graph::new("rows");
+    let dims = vec![1, 3, 4];
+    let x = graph.add_input("x", DType::F32, vec![None, Some(3), Some(4)]);
+    let scale = graph.add_constant("s", Tensor::vector(vec![0.1f32, 0.2, 0.5]));
+    let zero = graph.add_constant("z", Tensor::vector(vec![7u8, 0, 128]));
+    let blocking = Blocking { axis: 1, block_size: 0 };
+    let quantize = QuantizeLinear { blocking, to: DType::U8 };
+    let codes = graph.add_node("q", Op::QuantizeLinear(quantize), &[x, scale, zero]);
+    let dequantize = DequantizeLinear { blocking };
+    let y = graph.add_node("dq", Op::DequantizeLinear(dequantize), &[codes, scale, zero]);
+    graph.outputs = vec![y];
+    let model = Model::new(&Network::new(&graph, &dims).expect("it compiles"));
+    let image = images(&dims, 1, 3);
+    let session = Session::new(&graph).expect("it is valid");
+    let feed = Tensor::new(dims, image.clone());
+    let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
+    assert_eq!(model.run(&image).expect("one image"), expected[0].f32s());
+    assert!(model.plan().steps().iter().all(|step| step.kind == "island"));
 }
 
 #[test]

@@ -254,6 +254,9 @@ impl Lowering<'_> {
             return Ok(true);
         }
         let x = self.input(node, 0)?;
+        if !self.fits_channels(x, &to) {
+            return Ok(false);
+        }
         let dims = self.dims(x);
         let Parameters { scales, zero_points, .. } = to;
         let kind = Kind::Quantize(Quantize { scales, zero_points, pixels: false });
@@ -268,7 +271,11 @@ impl Lowering<'_> {
         let signed = self.codes(codes).is_some_and(|codes| codes.signed);
         let along = dequantize.blocking;
         match self.parameters(node, 1, signed) {
-            Some(from) if along.block_size == 0 && (from.scales.len() == 1 || along.axis == 1) => {
+            Some(from)
+                if along.block_size == 0
+                    && (from.scales.len() == 1 || along.axis == 1)
+                    && self.fits_channels(codes, &from) =>
+            {
                 let Parameters { scales, zero_points, .. } = from;
                 let dims = self.dims(codes);
                 let kind = Kind::Dequantize(Dequantize { scales, zero_points });
@@ -277,6 +284,12 @@ impl Lowering<'_> {
             }
             _ => self.island(node),
         }
+    }
+
+    /// Whether there is one scale, or one for each channel of what is an image here.
+    fn fits_channels(&self, value: ValueIndex, parameters: &Parameters) -> bool {
+        let [.., channels] = self.network.values[value].image();
+        [1, channels].contains(&parameters.scales.len())
     }
 
     /// Leaves the node to the graph's own executor; what it makes is found by running it on zeros.
