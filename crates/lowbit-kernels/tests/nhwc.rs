@@ -181,8 +181,7 @@ fn value(byte: u8, form: Option<WeightForm>) -> i8 {
                 [usize::from(byte % 16)]
         }
         Some(WeightForm::Table2) => [-128, 0, 1, 127][usize::from(byte % 4)],
-        Some(WeightForm::Ternary) => [-1, 0, 1][usize::from(byte % 3)],
-        Some(WeightForm::Binary) => [-128, 127][usize::from(byte % 2)],
+        Some(WeightForm::Table1) => [-128, 127][usize::from(byte % 2)],
     }
 }
 
@@ -312,7 +311,7 @@ proptest! {
     fn convolutions_of_few_values_equal_their_definition(
         spec in spec(channels(), 9), ending in ending(), seed in any::<u64>(),
         form in prop::sample::select(vec![
-            WeightForm::Table4, WeightForm::Table2, WeightForm::Ternary, WeightForm::Binary,
+            WeightForm::Table4, WeightForm::Table2, WeightForm::Table1,
         ]),
     ) {
         check(&spec, ending, seed, Some(form));
@@ -357,9 +356,9 @@ fn few_values_take_few_bits() {
     assert_eq!(bytes(WeightForm::Int8, 1), all);
     assert_eq!(bytes(WeightForm::Table4, 1), all / 2);
     assert_eq!(bytes(WeightForm::Table2, 1), all / 4);
-    assert_eq!(bytes(WeightForm::Binary, 127), all / 8);
+    assert_eq!(bytes(WeightForm::Table1, 127), all / 8);
     // A value too many: the next wider form.
-    assert_eq!(bytes(WeightForm::Binary, 5), all / 4);
+    assert_eq!(bytes(WeightForm::Table1, 5), all / 4);
     assert_eq!(bytes(WeightForm::Table2, 5), all / 2);
     assert_eq!(bytes(WeightForm::Table4, 4), all);
 }

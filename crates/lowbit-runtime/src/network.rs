@@ -111,7 +111,7 @@ pub struct Step {
 }
 
 /// What a step does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Kind {
     /// Floats to codes: `clamp(rint(x / scale[c]) + zero_point)`.
     Quantize(Quantize),
@@ -315,7 +315,7 @@ pub struct AveragePool {
 }
 
 /// An operator that the graph's executor runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Island {
     /// The operator with its constants; its inputs are those of the step.
     pub session: Arc<Session>,

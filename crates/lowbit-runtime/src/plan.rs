@@ -9,7 +9,7 @@ use std::ops::Range;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
 
-use crate::network::{Form, Kind, Network, Value, ValueIndex};
+use crate::network::{Codes, Form, Kind, Network, Value, ValueIndex};
 use crate::plan::memory::{Lifetime, VECTOR, place};
 use crate::plan::step::Compiled;
 
@@ -20,8 +20,15 @@ struct Slot {
     range: Range<usize>,
     /// How codes lie.
     layout: ImageLayout,
-    /// The code of the border.
-    zero_point: u8,
+    /// How codes are to be read; the border holds their zero point. `None` for floats.
+    codes: Option<Codes>,
+}
+
+impl Slot {
+    /// What was added to the model's codes.
+    fn offset(&self) -> i32 {
+        self.codes.map_or(0, |codes| codes.offset().into())
+    }
 }
 
 /// A network compiled for one CPU. Immutable, shared by all that run it.
@@ -231,8 +238,7 @@ fn slots(network: &Network, layouts: &[ImageLayout]) -> Vec<Slot> {
     let slot = |index: usize| {
         let codes = network.values[index].codes();
         let range = kinds[usize::from(codes.is_none())][index].clone();
-        let zero_point = codes.map_or(0, |codes| codes.zero_point);
-        Slot { range, layout: layouts[index], zero_point }
+        Slot { range, layout: layouts[index], codes }
     };
     (0..network.values.len()).map(slot).collect()
 }

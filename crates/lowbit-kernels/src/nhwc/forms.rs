@@ -82,8 +82,8 @@ impl Kept {
         let bits = match wanted {
             WeightForm::Int8 => return Self::Bytes,
             WeightForm::Table4 => 4,
-            WeightForm::Table2 | WeightForm::Ternary => 2,
-            WeightForm::Binary => 1,
+            WeightForm::Table2 => 2,
+            WeightForm::Table1 => 1,
         };
         let mut found = [false; 256];
         panels.for_each_used(|value| found[usize::from(value as u8)] = true);

@@ -84,7 +84,8 @@ impl ConvSpec {
     }
 }
 
-/// How weights are kept in memory.
+/// How weights are kept in memory. What has more values than a form holds, among them the zeros that fill words, is kept in the next
+/// wider one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightForm {
     /// A byte a weight.
@@ -93,10 +94,8 @@ pub enum WeightForm {
     Table4,
     /// Indices of 2 bits into a table of at most 4 values.
     Table2,
-    /// Three values.
-    Ternary,
-    /// Two values.
-    Binary,
+    /// Indices of 1 bit into a table of at most 2 values.
+    Table1,
 }
 
 /// `clamp(rint(f32(sum + bias[c]) * multipliers[c]) + zero_point)`, half to even: as [`crate::requantize`].
