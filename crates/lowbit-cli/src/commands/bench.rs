@@ -121,11 +121,9 @@ fn summary(measured: &Benchmark) -> String {
             ),
         ),
     ];
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|(key, text)| vec![key.to_owned(), text]).collect();
     let mut text = format!("{}\n", measured.model);
-    for row in rows {
-        text += &format!("  {:<11} {}\n", row[0], row[1]);
+    for (key, value) in rows {
+        text += &format!("  {key:<11} {value}\n");
     }
     text
 }

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use lowbit::{Format, convert, to_c};
 
 use crate::args::Usage;
+use crate::format::FormatName;
 use crate::output;
 use crate::table::prefixed;
 use crate::terminal::{Style, Terminal};
@@ -32,27 +34,37 @@ Examples:
   lowbit export net.int8.onnx --to c -o firmware/net               firmware/net.h and net.c, for a microcontroller";
 
 /// What a model can be turned into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// QuantizeLinear and DequantizeLinear around float operators, int8 weights: every runtime reads it
-    Qdq,
-    /// As qdq, with weights as narrow codes that are decoded when the file is loaded: small, and as fast as qdq
-    QdqPacked,
-    /// Quantizers as operators of QONNX: only `lowbit quantize --format qonnx` knows the grids that takes
-    Qonnx,
-    /// Entropy-coded, in a container that lowbit alone reads (.lbz): smallest
-    Compressed,
-    /// C99 with constant arrays and one static arena, for microcontrollers: the same scores, bit for bit
+    File(FormatName),
     C,
+}
+
+impl ValueEnum for Form {
+    fn value_variants<'a>() -> &'a [Form] {
+        &[
+            Form::File(FormatName::Qdq),
+            Form::File(FormatName::QdqPacked),
+            Form::File(FormatName::Qonnx),
+            Form::File(FormatName::Compressed),
+            Form::C,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Form::File(name) => name.to_possible_value(),
+            Form::C => Some(PossibleValue::new("c").help(
+                "C99 with constant arrays and one static arena, for microcontrollers: the same scores, bit for bit",
+            )),
+        }
+    }
 }
 
 /// Converts.
 pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     match args.to {
-        Form::Qdq => file(args, Format::Qdq),
-        Form::QdqPacked => file(args, Format::QdqPacked),
-        Form::Qonnx => file(args, Format::Qonnx),
-        Form::Compressed => file(args, Format::Compressed),
+        Form::File(name) => file(args, name.into()),
         Form::C => c(args),
     }
 }
