@@ -8,20 +8,12 @@
 use std::time::{Duration, Instant};
 
 use lowbit_graph::{
-    Activation, AutoPad, Binary, Blocking, Conv, DequantizeLinear, Graph, Op, QuantizeLinear,
-    Session, Unary, ValueId, Workspace,
+    Binary, Blocking, Conv, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Unary, ValueId,
+    Workspace,
 };
 use lowbit_tensor::{DType, Rng, Tensor};
 
-const CONV: Conv = Conv {
-    kernel: None,
-    strides: [1, 1],
-    dilations: [1, 1],
-    pads: [1; 4],
-    auto_pad: AutoPad::Explicit,
-    groups: 1,
-    activation: Activation::None,
-};
+const CONV: Conv = Conv { pads: [1; 4], ..Conv::PLAIN };
 
 fn random(dims: &[usize], rng: &mut Rng) -> Tensor {
     let len = dims.iter().product();

@@ -84,23 +84,9 @@ fn check_split(op: Op, operands: &str, nodes: &str) {
     written(&graph(op, operands), 13, nodes);
 }
 
-const CONV: Conv = Conv {
-    kernel: None,
-    strides: [2, 1],
-    dilations: [1, 1],
-    pads: [1, 0, 1, 0],
-    auto_pad: AutoPad::Explicit,
-    groups: 1,
-    activation: Activation::None,
-};
+const CONV: Conv = Conv { strides: [2, 1], pads: [1, 0, 1, 0], ..Conv::PLAIN };
 
-const GEMM: Gemm = Gemm {
-    alpha: 0.5,
-    beta: 2.0,
-    transpose_a: false,
-    transpose_b: true,
-    activation: Activation::None,
-};
+const GEMM: Gemm = Gemm { alpha: 0.5, beta: 2.0, transpose_b: true, ..Gemm::PLAIN };
 
 const POOL: Pool2d = Pool2d {
     kernel: [2, 3],

@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use lowbit_graph::{
-    AutoPad, Blocking, Conv, DequantizeLinear, Graph, Op, QuantizeLinear, Session, ValueId,
-    Workspace,
+    Blocking, Conv, DequantizeLinear, Graph, Op, QuantizeLinear, Session, ValueId, Workspace,
 };
 use lowbit_onnx::proto::{AttributeProto, ModelProto};
 use lowbit_onnx::{export_qonnx_bytes, import_bytes};
@@ -28,15 +27,7 @@ fn graph(dtype: DType, limits: (i32, i32), channels: usize) -> Graph {
         .collect();
     let weight = graph.add_constant("weight", Tensor::new([3, 2, 3, 3], weight));
     let weight = quantized(&mut graph, "weight", weight, (dtype, limits, channels));
-    let conv = Conv {
-        kernel: None,
-        strides: [1, 1],
-        dilations: [1, 1],
-        pads: [1; 4],
-        auto_pad: AutoPad::Explicit,
-        groups: 1,
-        activation: lowbit_graph::Activation::None,
-    };
+    let conv = Conv { pads: [1; 4], ..Conv::PLAIN };
     graph.outputs = vec![graph.add_node("conv", Op::Conv(conv), &[x, weight])];
     graph
 }

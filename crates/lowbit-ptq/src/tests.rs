@@ -1,7 +1,7 @@
 use std::error::Error;
 
 use lowbit_graph::passes::{Runs, lower_qdq};
-use lowbit_graph::{Activation, AutoPad, Binary, Conv, Gemm, Graph, Op, Unary, ValueId};
+use lowbit_graph::{Activation, Binary, Conv, Gemm, Graph, Op, Unary, ValueId};
 use lowbit_quant::{Quantizer, RangeRule};
 use lowbit_tensor::{DType, Tensor};
 
@@ -55,15 +55,7 @@ impl Net {
         let bias = Tensor::vector(noise(self.seed + 50, 4).iter().map(|b| b * 0.1).collect());
         let bias = self.graph.add_constant(&format!("{name}_b"), bias);
         let pad = kernel / 2;
-        let conv = Conv {
-            kernel: None,
-            strides: [1, 1],
-            dilations: [1, 1],
-            pads: [pad; 4],
-            auto_pad: AutoPad::Explicit,
-            groups: 1,
-            activation,
-        };
+        let conv = Conv { pads: [pad; 4], activation, ..Conv::PLAIN };
         self.graph.add_node(&name, Op::Conv(conv), &[x, weight, bias])
     }
 
@@ -204,13 +196,7 @@ fn logits_of_a_last_fully_connected_layer_stay_float() {
     let pooled = net.node(Op::GlobalAveragePool, &[a]);
     let flat = net.node(Op::Flatten(lowbit_graph::Flatten { axis: 1 }), &[pooled]);
     let weight = net.graph.add_constant("fc", Tensor::new(vec![4, 3], noise(7, 12)));
-    let gemm = Gemm {
-        alpha: 1.0,
-        beta: 1.0,
-        transpose_a: false,
-        transpose_b: false,
-        activation: Activation::None,
-    };
+    let gemm = Gemm::PLAIN;
     let logits = net.node(Op::Gemm(gemm), &[flat, weight]);
     let graph = net.finish(logits);
     let (plan, quantized) = quantized(&graph, true, true);
@@ -244,13 +230,7 @@ fn two_convolutions(net: &mut Net, x: ValueId) -> ValueId {
 /// Ends in a fully connected layer that reads 144 numbers.
 fn with_columns(mut net: Net, flat: ValueId) -> Graph {
     let weight = net.graph.add_constant("fc", Tensor::new(vec![144, 12], noise(7, 144 * 12)));
-    let gemm = Gemm {
-        alpha: 1.0,
-        beta: 1.0,
-        transpose_a: false,
-        transpose_b: false,
-        activation: Activation::None,
-    };
+    let gemm = Gemm::PLAIN;
     let logits = net.node(Op::Gemm(gemm), &[flat, weight]);
     net.finish(logits)
 }

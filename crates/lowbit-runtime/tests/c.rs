@@ -7,9 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use lowbit_graph::{
-    Activation, AutoPad, Blocking, Conv, Graph, Op, QuantizeLinear, Session, ValueId, Workspace,
-};
+use lowbit_graph::{Blocking, Conv, Graph, Op, QuantizeLinear, Session, ValueId, Workspace};
 use lowbit_runtime::Network;
 use lowbit_runtime::c::Source;
 use lowbit_tensor::{DType, Rng, Tensor};
@@ -156,7 +154,7 @@ fn pairs(seed: u64, signed: bool) -> Case {
         let weights = vec![i8::from(channel == 0), i8::from(channel == 1)];
         let weights = graph.add_constant("w", Tensor::new([1, 2, 1, 1], weights));
         let operands = [codes, one, same, weights, one, zero, one, same];
-        inputs.push(graph.add_node("copy", Op::QLinearConv(COPY), &operands));
+        inputs.push(graph.add_node("copy", Op::QLinearConv(Conv::PLAIN), &operands));
         inputs.extend(parameters(&mut graph, &mut rng));
     }
     inputs.extend(parameters(&mut graph, &mut rng));
@@ -197,13 +195,3 @@ fn what_c_cannot_hold_is_refused() {
     let error = refused(&floats, &[1, 3], "net");
     assert!(error.contains("one QuantizeLinear reads"), "{error}");
 }
-
-const COPY: Conv = Conv {
-    kernel: None,
-    strides: [1, 1],
-    dilations: [1, 1],
-    pads: [0; 4],
-    auto_pad: AutoPad::Explicit,
-    groups: 1,
-    activation: Activation::None,
-};

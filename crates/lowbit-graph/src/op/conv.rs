@@ -78,6 +78,17 @@ pub(crate) struct PackedWeight<W> {
 }
 
 impl Conv {
+    /// ONNX's defaults: steps of one, no pads, one group.
+    pub const PLAIN: Conv = Conv {
+        kernel: None,
+        strides: [1, 1],
+        dilations: [1, 1],
+        pads: [0; 4],
+        auto_pad: AutoPad::Explicit,
+        groups: 1,
+        activation: Activation::None,
+    };
+
     /// Checks a weight's shape against the attributes: [o, i / groups, kh, kw].
     pub(crate) fn weight_shape(
         &self,

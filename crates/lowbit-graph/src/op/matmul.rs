@@ -78,6 +78,15 @@ fn product(
 }
 
 impl Gemm {
+    /// ONNX's defaults: A·B + C.
+    pub const PLAIN: Gemm = Gemm {
+        alpha: 1.0,
+        beta: 1.0,
+        transpose_a: false,
+        transpose_b: false,
+        activation: Activation::None,
+    };
+
     /// Packs a constant B, and C when it is a constant row and the factors are 1.
     pub(crate) fn pack(
         &self,

@@ -3,7 +3,7 @@
 use lowbit_tensor::Tensor;
 
 use super::Trace;
-use crate::{Activation, AutoPad, BatchNorm, Binary, Conv, Graph, GraphError, Node, Op};
+use crate::{Activation, BatchNorm, Binary, Conv, Graph, GraphError, Node, Op};
 
 /// Folds BatchNormalization into the Conv or Gemm before it (which gains a bias where it had none); where it stands alone
 /// it becomes a 1x1 depthwise convolution (rank 4), or a Mul and an Add.
@@ -154,15 +154,8 @@ fn stand_alone(graph: &mut Graph, trace: &Trace, index: usize, affine: &Affine) 
         let weight = constant(graph, "scale", vec![channels, 1, 1, 1], &affine.scale);
         let bias = constant(graph, "shift", vec![channels], &affine.shift);
         graph.nodes[index].inputs = vec![node.inputs[0], Some(weight), Some(bias)];
-        graph.nodes[index].op = Op::Conv(Conv {
-            kernel: Some([1, 1]),
-            strides: [1, 1],
-            dilations: [1, 1],
-            pads: [0; 4],
-            auto_pad: AutoPad::Explicit,
-            groups: channels,
-            activation: Activation::None,
-        });
+        graph.nodes[index].op =
+            Op::Conv(Conv { kernel: Some([1, 1]), groups: channels, ..Conv::PLAIN });
         return;
     }
     let scale = constant(graph, "scale", shape.clone(), &affine.scale);

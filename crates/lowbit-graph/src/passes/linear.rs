@@ -35,13 +35,7 @@ fn matmul_to_gemm(graph: &mut Graph, trace: &Trace, index: usize) {
         value.and_then(|v| trace.shape(v)).is_some_and(|shape| shape.len() == 2)
     };
     if rank2(node.input(0)) && rank2(node.input(1)) && graph.constant_input(node, 1).is_some() {
-        graph.nodes[index].op = Op::Gemm(Gemm {
-            alpha: 1.0,
-            beta: 1.0,
-            transpose_a: false,
-            transpose_b: false,
-            activation: Activation::None,
-        });
+        graph.nodes[index].op = Op::Gemm(Gemm::PLAIN);
     }
 }
 

@@ -5,9 +5,8 @@ use lowbit_tensor::{DType, Rng, Tensor};
 use super::{Pass, canonicalize, trace};
 use crate::op::testing::normal;
 use crate::{
-    Activation, AutoPad, BatchNorm, Binary, Concat, Conv, Flatten, Gather, Gemm, Graph, Node, Op,
-    Pad, PadMode, Pool2d, Reduce, ReduceKind, Reshape, Session, ShapeOf, Transpose, Unary, ValueId,
-    Workspace,
+    AutoPad, BatchNorm, Binary, Concat, Conv, Flatten, Gather, Gemm, Graph, Node, Op, Pad, PadMode,
+    Pool2d, Reduce, ReduceKind, Reshape, Session, ShapeOf, Transpose, Unary, ValueId, Workspace,
 };
 
 /// The outputs of `graph` for one float input.
@@ -65,26 +64,6 @@ pub(crate) fn same(before: &Graph, after: &Graph, example: &Tensor, what: &str) 
         }
     }
 }
-
-/// A convolution whose attributes are all plain, for struct updates.
-pub(crate) const CONV: Conv = Conv {
-    kernel: None,
-    strides: [1, 1],
-    dilations: [1, 1],
-    pads: [0; 4],
-    auto_pad: AutoPad::Explicit,
-    groups: 1,
-    activation: Activation::None,
-};
-
-/// A product as it is.
-pub(crate) const GEMM: Gemm = Gemm {
-    alpha: 1.0,
-    beta: 1.0,
-    transpose_a: false,
-    transpose_b: false,
-    activation: Activation::None,
-};
 
 /// A window of 2x2 in steps of 2.
 pub(crate) const POOL: Pool2d = Pool2d {
@@ -176,7 +155,7 @@ impl Maker {
         let pad = kernel / 2;
         let fan_in = (c / groups * kernel * kernel) as f32;
         let weight = self.floats(&[channels, c / groups, kernel, kernel], fan_in.sqrt().recip());
-        let op = Conv { strides: [stride; 2], pads: [pad; 4], groups, ..CONV };
+        let op = Conv { strides: [stride; 2], pads: [pad; 4], groups, ..Conv::PLAIN };
         if self.coin() {
             let bias = self.floats(&[channels], 0.5);
             self.on(Op::Conv(op), &[weight, bias]);
@@ -202,7 +181,7 @@ impl Maker {
         let weight = self.floats(&dims, (k as f32).sqrt().recip());
         let bias = self.floats(&[n], 0.5);
         let alpha = [1.0, 1.0, 0.5][self.rng.below(3)];
-        let gemm = Gemm { transpose_b, alpha, ..GEMM };
+        let gemm = Gemm { transpose_b, alpha, ..Gemm::PLAIN };
         match self.rng.below(4) {
             0 => {
                 let _ = self.on(Op::Gemm(gemm), &[weight]);

@@ -1,8 +1,9 @@
 use lowbit_tensor::{DType, Rng};
 
 use super::*;
+use crate::Conv;
 use crate::op::testing::{codes, normal};
-use crate::passes::testing::{CONV, Maker, random_graph};
+use crate::passes::testing::{Maker, random_graph};
 use crate::{Op, Unary};
 
 /// A batch of `n` for the input that `example` fits.
@@ -97,7 +98,7 @@ fn a_result_beyond_the_limit_is_refused_where_it_would_be_made() {
 fn a_weight_that_does_not_fit_is_refused_before_a_run() {
     let mut maker = Maker::new(&[1, 4, 3, 3], 1);
     let weight = maker.floats(&[4, 4], 1.0);
-    maker.on(Op::Conv(CONV), &[weight]);
+    maker.on(Op::Conv(Conv::PLAIN), &[weight]);
     let error = Session::new(&maker.finish()).unwrap_err().to_string();
     assert!(error.contains("node \"Conv0\" (Conv): input 1: found rank 2"), "{error}");
 }

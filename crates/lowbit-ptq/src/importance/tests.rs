@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use lowbit_graph::{Activation, AutoPad, Conv};
+use lowbit_graph::{Activation, Conv};
 use lowbit_quant::{Quantizer, RangeRule};
 
 use super::*;
@@ -50,15 +50,7 @@ fn importance_is_the_mean_square_of_what_a_weight_multiplies() {
     check(&mixed(), last, &[0, 1, 12, 700, 1727]);
     let (mut net, x) = Net::new();
     let weight = net.graph.add_constant("w", Tensor::new(vec![4, 2, 3, 3], noise(3, 72)));
-    let conv = Conv {
-        kernel: None,
-        strides: [2, 1],
-        dilations: [1, 1],
-        pads: [1, 0, 1, 0],
-        auto_pad: AutoPad::Explicit,
-        groups: 2,
-        activation: Activation::None,
-    };
+    let conv = Conv { strides: [2, 1], pads: [1, 0, 1, 0], groups: 2, ..Conv::PLAIN };
     let y = net.graph.add_node("grouped", Op::Conv(conv), &[x, weight]);
     check(&net.finish(y), 0, &[0, 8, 17, 18, 36, 40, 71]);
 }

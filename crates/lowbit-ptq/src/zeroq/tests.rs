@@ -1,4 +1,4 @@
-use lowbit_graph::{Activation, AutoPad, Binary, Conv, Unary};
+use lowbit_graph::{Binary, Conv, Unary};
 use lowbit_tensor::DType;
 
 use super::*;
@@ -14,15 +14,7 @@ fn net() -> Graph {
     for layer in 0..2u64 {
         let weight = Tensor::new(vec![4, channels, 3, 3], noise(layer + 3, 36 * channels));
         let weight = graph.add_constant("w", weight);
-        let conv = Conv {
-            kernel: None,
-            strides: [1, 1],
-            dilations: [1, 1],
-            pads: [1; 4],
-            auto_pad: AutoPad::Explicit,
-            groups: 1,
-            activation: Activation::None,
-        };
+        let conv = Conv { pads: [1; 4], ..Conv::PLAIN };
         let made = graph.add_node(&format!("conv{layer}"), Op::Conv(conv), &[value, weight]);
         let mut inputs = vec![made];
         for values in

@@ -1,8 +1,8 @@
 //! Quantized graphs drawn at random, with ties, extremes, tails and every form of step.
 
 use lowbit_graph::{
-    Activation, AutoPad, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op, Pad,
-    PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
+    AutoPad, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op, Pad, PadMode,
+    Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
 };
 use lowbit_tensor::{DType, Rng, Tensor};
 
@@ -95,13 +95,11 @@ impl Draw {
         });
         let pads = [0, 1, 0, 1].map(|a| self.rng.below(kernel[a]));
         let conv = Conv {
-            kernel: None,
             strides: [1 + self.below(2), 1 + self.below(2)],
             dilations,
             pads,
-            auto_pad: AutoPad::Explicit,
             groups,
-            activation: Activation::None,
+            ..Conv::PLAIN
         };
         let window = conv.window([h, w], kernel).expect("the kernel fits");
         let weights = self.weights(&[outputs, c / groups, kernel[0], kernel[1]]);
@@ -124,7 +122,7 @@ impl Draw {
             let mut inputs = vec![x, from[0], from[1]];
             inputs.extend(weights);
             inputs.extend(to);
-            let y = self.graph.add_node("arm", Op::QLinearConv(POINTWISE), &inputs);
+            let y = self.graph.add_node("arm", Op::QLinearConv(Conv::PLAIN), &inputs);
             arms.push((y, to));
         }
         let to = self.parameters();
@@ -244,13 +242,7 @@ impl Draw {
         let x = self.graph.add_node("flat", Op::Flatten(Flatten { axis: 1 }), &[x]);
         let weights = self.weights(&[7, features]);
         let bias = self.bias(7);
-        let gemm = Gemm {
-            alpha: 1.0,
-            beta: 1.0,
-            transpose_a: false,
-            transpose_b: true,
-            activation: Activation::None,
-        };
+        let gemm = Gemm { transpose_b: true, ..Gemm::PLAIN };
         let inputs = [x, from[0], from[1], weights[0], weights[1], weights[2], bias];
         let mut y = self.graph.add_node("dense", Op::QGemm(gemm), &inputs);
         if self.below(2) == 0 {
@@ -264,16 +256,6 @@ impl Draw {
 }
 
 const WHOLE: Blocking = Blocking { axis: 1, block_size: 0 };
-
-const POINTWISE: Conv = Conv {
-    kernel: None,
-    strides: [1, 1],
-    dilations: [1, 1],
-    pads: [0; 4],
-    auto_pad: AutoPad::Explicit,
-    groups: 1,
-    activation: Activation::None,
-};
 
 /// A graph, and the dimensions of one image.
 pub(crate) fn draw(seed: u64) -> (Graph, Vec<usize>) {

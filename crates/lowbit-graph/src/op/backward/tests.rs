@@ -1,8 +1,10 @@
 use lowbit_tensor::{DType, Rng, Shape};
 
 use super::*;
+use crate::Conv;
+use crate::Gemm;
 use crate::op::dispatch::testing::{codes, ints, normal};
-use crate::passes::testing::{CONV, GEMM, POOL};
+use crate::passes::testing::POOL;
 use crate::*;
 
 /// Σ seed · outputs, in f64.
@@ -109,11 +111,11 @@ fn convolutions() {
     let check_conv = |conv: Conv, weight: [usize; 4]| {
         check(&Op::Conv(conv), &[&x, &random(&weight, 3), &bias], &[0, 1, 2]);
     };
-    check_conv(CONV, [6, 4, 1, 1]);
-    check_conv(Conv { pads: [1, 0, 2, 1], ..CONV }, [6, 4, 3, 2]);
-    check_conv(Conv { strides: [2, 1], dilations: [1, 2], groups: 2, ..CONV }, [6, 2, 3, 2]);
-    check_conv(Conv { strides: [2, 2], auto_pad: AutoPad::SameUpper, ..CONV }, [6, 4, 3, 3]);
-    let depthwise = Conv { groups: 4, pads: [1; 4], strides: [2, 2], ..CONV };
+    check_conv(Conv::PLAIN, [6, 4, 1, 1]);
+    check_conv(Conv { pads: [1, 0, 2, 1], ..Conv::PLAIN }, [6, 4, 3, 2]);
+    check_conv(Conv { strides: [2, 1], dilations: [1, 2], groups: 2, ..Conv::PLAIN }, [6, 2, 3, 2]);
+    check_conv(Conv { strides: [2, 2], auto_pad: AutoPad::SameUpper, ..Conv::PLAIN }, [6, 4, 3, 3]);
+    let depthwise = Conv { groups: 4, pads: [1; 4], strides: [2, 2], ..Conv::PLAIN };
     check(&Op::Conv(depthwise), &[&x, &random(&[4, 1, 3, 3], 4)], &[0, 1]);
 }
 
@@ -121,7 +123,7 @@ fn convolutions() {
 fn fused_activations_stop_gradients_at_their_limits() {
     let x = Tensor::new([1, 1, 1, 4], vec![-1.0f32, 1.0, 3.0, 7.0]);
     let weight = Tensor::full([1, 1, 1, 1], 1.0f32);
-    let on = |activation| Op::Conv(Conv { activation, ..CONV });
+    let on = |activation| Op::Conv(Conv { activation, ..Conv::PLAIN });
     let inputs = [&x, &weight];
     let kept = |mask: [f32; 4]| {
         move |g: &[f32]| vec![g.iter().zip(mask).map(|(g, m)| g * m).collect::<Vec<f32>>()]
@@ -138,7 +140,7 @@ fn products() {
         for (a, transpose_a) in [(random(&[3, 4], 5), false), (random(&[4, 3], 6), true)] {
             for (b, transpose_b) in [(random(&[4, 5], 7), false), (random(&[5, 4], 8), true)] {
                 let (alpha, beta) = if i == 0 { (1.0, 1.0) } else { (0.5, -2.0) };
-                let gemm = Gemm { alpha, beta, transpose_a, transpose_b, ..GEMM };
+                let gemm = Gemm { alpha, beta, transpose_a, transpose_b, ..Gemm::PLAIN };
                 check(&Op::Gemm(gemm), &[&a, &b, c], &[0, 1, 2]);
             }
         }

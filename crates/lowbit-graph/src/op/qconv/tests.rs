@@ -1,7 +1,6 @@
 use lowbit_tensor::{DType, Rng, Tensor};
 
 use crate::op::testing::{check, codes, refuse};
-use crate::passes::testing::CONV;
 use crate::{Conv, Op};
 
 /// A convolution of random codes, as lists.
@@ -34,7 +33,7 @@ impl Case {
             dilations: [1 + rng.below(2), 1 + rng.below(2)],
             pads: [0; 4].map(|_| rng.below(3)),
             groups,
-            ..CONV
+            ..Conv::PLAIN
         };
         let types = [DType::U8, DType::I8];
         let (x_type, w_type) = (types[rng.below(2)], types[rng.below(2)]);
@@ -153,7 +152,7 @@ fn operands_that_do_not_fit_are_refused() {
     let x = codes(DType::U8, &[1, 2, 3, 3], &[7; 18]);
     let w = codes(DType::I8, &[2, 2, 1, 1], &[1; 4]);
     let [zero, signed_zero] = [DType::U8, DType::I8].map(|dtype| codes(dtype, &[], &[0]));
-    let op = Op::QLinearConv(CONV);
+    let op = Op::QLinearConv(Conv::PLAIN);
     let short = Tensor::vector(vec![1i32]);
     let run = |z_x: &Tensor, z_y: &Tensor, bias: &Tensor, why: &str| {
         refuse(&op, &[&x, &scale, z_x, &w, &scale, &signed_zero, &scale, z_y, bias], why);
@@ -162,9 +161,9 @@ fn operands_that_do_not_fit_are_refused() {
     let bias = Tensor::vector(vec![1i32, 2]);
     run(&signed_zero, &zero, &bias, "input 2: found int8, expected uint8");
     run(&zero, &signed_zero, &bias, "input 7: found int8, expected uint8");
-    refuse(&Op::ConvInteger(CONV), &[&x, &w, &signed_zero], "input 2: found int8");
-    refuse(&Op::ConvInteger(CONV), &[&scale, &w], "expected uint8 or int8");
-    let fused = Conv { activation: crate::Activation::Relu, ..CONV };
+    refuse(&Op::ConvInteger(Conv::PLAIN), &[&x, &w, &signed_zero], "input 2: found int8");
+    refuse(&Op::ConvInteger(Conv::PLAIN), &[&scale, &w], "expected uint8 or int8");
+    let fused = Conv { activation: crate::Activation::Relu, ..Conv::PLAIN };
     let inputs = [&x, &scale, &zero, &w, &scale, &signed_zero, &scale, &zero];
     refuse(&Op::QLinearConv(fused), &inputs, "an activation is not fused");
 }

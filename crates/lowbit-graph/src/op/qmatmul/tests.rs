@@ -1,7 +1,6 @@
 use lowbit_tensor::{DType, Rng, Tensor};
 
 use crate::op::testing::{check, codes, refuse};
-use crate::passes::testing::GEMM;
 use crate::{Gemm, Op};
 
 const TYPES: [DType; 2] = [DType::U8, DType::I8];
@@ -147,7 +146,7 @@ fn qgemm_gives_floats_or_codes() {
         let [s_a, s_y] = [s_a, s_y].map(Tensor::scalar);
         let (z_a, z_b) = (codes(case.a_type, &[], &z_a), codes(case.b_type, &[], &z_b));
         let (z_y, bias) = (codes(case.a_type, &[], &[z_y]), Tensor::vector(bias.clone()));
-        let op = Op::QGemm(Gemm { transpose_b, ..GEMM });
+        let op = Op::QGemm(Gemm { transpose_b, ..Gemm::PLAIN });
         check(&op, &[&a, &s_a, &z_a, &b, &s_b, &z_b, &bias], &floats);
         check(&op, &[&a, &s_a, &z_a, &b, &s_b, &z_b, &bias, &s_y, &z_y], &rounded);
     }
@@ -168,7 +167,7 @@ fn operands_that_do_not_fit_are_refused() {
     refuse(&Op::QLinearMatMul, &inputs, "input 7: found int8, expected uint8");
     let bias = Tensor::vector(vec![1i32]);
     let inputs = [&a, &scale, &zero, &b, &scale, &signed, &bias];
-    refuse(&Op::QGemm(GEMM), &inputs, "not one per column of 2");
-    let form = Op::QGemm(Gemm { alpha: 2.0, ..GEMM });
+    refuse(&Op::QGemm(Gemm::PLAIN), &inputs, "not one per column of 2");
+    let form = Op::QGemm(Gemm { alpha: 2.0, ..Gemm::PLAIN });
     refuse(&form, &inputs[..6], "alpha 2");
 }

@@ -2,7 +2,7 @@ use lowbit_tensor::{Rng, Tensor};
 
 use super::*;
 use crate::op::testing::normal;
-use crate::passes::testing::{GEMM, Maker, apply, names, only, same};
+use crate::passes::testing::{Maker, apply, names, only, same};
 use crate::{Conv, Gemm};
 
 fn example(dims: &[usize]) -> Tensor {
@@ -75,7 +75,7 @@ fn fused(maker: Maker) -> Graph {
 fn conv() -> Maker {
     let mut maker = Maker::new(&[1, 4, 5, 5], 3);
     let weight = maker.floats(&[4, 4, 1, 1], 0.5);
-    maker.on(Op::Conv(crate::passes::testing::CONV), &[weight]);
+    maker.on(Op::Conv(crate::Conv::PLAIN), &[weight]);
     maker
 }
 
@@ -109,7 +109,7 @@ fn relu_and_clip_join_the_convolution_before_them() {
 fn relu_joins_a_gemm_with_factors() {
     let mut maker = Maker::new(&[1, 4], 3);
     let (weight, bias) = (maker.floats(&[4, 3], 0.5), maker.floats(&[1, 3], 0.5));
-    maker.on(Op::Gemm(Gemm { alpha: 0.5, beta: 2.0, ..GEMM }), &[weight, bias]);
+    maker.on(Op::Gemm(Gemm { alpha: 0.5, beta: 2.0, ..Gemm::PLAIN }), &[weight, bias]);
     maker.on(Op::Unary(Unary::Relu), &[]);
     let graph = maker.finish();
     let after = apply(|graph, _| fuse_activations(graph), &graph, &example(&[1, 4]));

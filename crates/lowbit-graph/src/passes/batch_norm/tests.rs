@@ -1,8 +1,9 @@
 use lowbit_tensor::Rng;
 
 use super::*;
+use crate::Conv;
 use crate::op::testing::normal;
-use crate::passes::testing::{CONV, GEMM, Maker, apply, names, same};
+use crate::passes::testing::{Maker, apply, names, same};
 use crate::{Gemm, Unary};
 
 fn norm(maker: &mut Maker, channels: usize) {
@@ -24,7 +25,7 @@ fn check(dims: &[usize], make: &dyn Fn(&mut Maker), expected: &[&str]) {
 
 fn conv(maker: &mut Maker) {
     let weight = maker.floats(&[6, 2, 3, 3], 0.3);
-    maker.on(Op::Conv(Conv { groups: 2, ..CONV }), &[weight]);
+    maker.on(Op::Conv(Conv { groups: 2, ..Conv::PLAIN }), &[weight]);
 }
 
 #[test]
@@ -34,7 +35,7 @@ fn it_goes_into_the_convolution_or_gemm_before_it() {
         let gemm = |m: &mut Maker| {
             let dims = if transpose_b { [3, 4] } else { [4, 3] };
             let (weight, bias) = (m.floats(&dims, 0.5), m.floats(&[1, 3], 0.5));
-            m.on(Op::Gemm(Gemm { alpha: 0.5, transpose_b, ..GEMM }), &[weight, bias]);
+            m.on(Op::Gemm(Gemm { alpha: 0.5, transpose_b, ..Gemm::PLAIN }), &[weight, bias]);
             norm(m, 3);
         };
         check(&[1, 4], &gemm, &["Gemm"]);
@@ -80,8 +81,8 @@ fn a_convolution_read_twice_or_that_is_an_output_keeps_its_weight() {
 fn a_weight_that_two_convolutions_share_is_scaled_for_one() {
     let shared = |m: &mut Maker| {
         let (x, weight) = (m.value, m.floats(&[4, 4, 1, 1], 0.5));
-        let other = m.node(Op::Conv(CONV), &[x, weight]);
-        m.on(Op::Conv(CONV), &[weight]);
+        let other = m.node(Op::Conv(Conv::PLAIN), &[x, weight]);
+        m.on(Op::Conv(Conv::PLAIN), &[weight]);
         norm(m, 4);
         m.on(Op::Binary(Binary::Add), &[other]);
     };
@@ -92,7 +93,7 @@ fn a_weight_that_two_convolutions_share_is_scaled_for_one() {
 fn factors_of_the_bias_keep_the_gemm_as_it_is() {
     let gemm = |m: &mut Maker| {
         let (weight, bias) = (m.floats(&[4, 3], 0.5), m.floats(&[3], 0.5));
-        m.on(Op::Gemm(Gemm { beta: 0.5, ..GEMM }), &[weight, bias]);
+        m.on(Op::Gemm(Gemm { beta: 0.5, ..Gemm::PLAIN }), &[weight, bias]);
         norm(m, 3);
     };
     check(&[1, 4], &gemm, &["Gemm", "Mul", "Add"]);

@@ -1,9 +1,10 @@
 use super::*;
+use crate::Conv;
 use crate::passes::canonicalize;
 use lowbit_tensor::{DType, Rng};
 
 use crate::op::testing::normal;
-use crate::passes::testing::{CONV, Maker, apply, same};
+use crate::passes::testing::{Maker, apply, same};
 
 #[test]
 fn products_and_biases_at_the_end_of_a_graph_become_gemms() {
@@ -39,7 +40,7 @@ fn constants_per_channel_behind_a_convolution_become_its_bias() {
     let added = |dims: &'static [usize]| {
         move |m: &mut Maker| {
             let (weight, constant) = (m.floats(&[5, 4, 1, 1], 0.5), m.floats(dims, 1.0));
-            m.on(Op::Conv(CONV), &[weight]);
+            m.on(Op::Conv(Conv::PLAIN), &[weight]);
             m.on(Op::Binary(Binary::Add), &[constant]);
         }
     };

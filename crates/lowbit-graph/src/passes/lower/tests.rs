@@ -3,7 +3,7 @@ use lowbit_tensor::{DType, Rng, Tensor};
 use super::*;
 use crate::op::quantize_bias;
 use crate::op::testing::normal;
-use crate::passes::testing::{CONV, GEMM, POOL, names, run};
+use crate::passes::testing::{POOL, names, run};
 use crate::{
     Binary, Blocking, Cast, Concat, Conv, DequantizeLinear, Gemm, Pad, PadMode, Pool2d,
     QuantizeLinear, Reshape, Softmax, Transpose,
@@ -168,7 +168,7 @@ fn convolutions() {
         for groups in [1, 2] {
             let mut q = Qdq::new();
             let x = q.input(&PLANES, from);
-            let conv = Conv { groups, strides: [2, 1], pads: [1, 0, 2, 1], ..CONV };
+            let conv = Conv { groups, strides: [2, 1], pads: [1, 0, 2, 1], ..Conv::PLAIN };
             let y = q.conv(x, from.0, conv);
             let lowered = q.check(y, to, &[Integer("QLinearConv")]);
             let expected = ["QuantizeLinear", "QLinearConv", "DequantizeLinear"];
@@ -183,7 +183,7 @@ fn a_relu_or_clip_goes_into_the_codes_when_they_hold_no_more() {
     let behind = |activation: &dyn Fn(&mut Qdq, ValueId) -> ValueId| {
         let mut q = Qdq::new();
         let x = q.input(&PLANES, X);
-        let y = q.conv(x, X.0, CONV);
+        let y = q.conv(x, X.0, Conv::PLAIN);
         let y = activation(&mut q, y);
         (q, y)
     };
@@ -214,7 +214,7 @@ fn a_fused_activation_is_held_to_the_same_rule() {
     for (to, expected) in [(POSITIVE, Integer("QLinearConv")), (Y, Float("below its Relu"))] {
         let mut q = Qdq::new();
         let x = q.input(&PLANES, X);
-        let y = q.conv(x, X.0, Conv { activation: crate::Activation::Relu, ..CONV });
+        let y = q.conv(x, X.0, Conv { activation: crate::Activation::Relu, ..Conv::PLAIN });
         q.check(y, to, &[expected]);
     }
 }
@@ -224,7 +224,7 @@ fn codes_without_zero_point_have_the_type_they_are_made_as() {
     // int8 codes around 0: Relu is not what saturation does.
     let mut q = Qdq::new();
     let x = q.input(&PLANES, SIGNED_X);
-    let y = q.conv(x, SIGNED_X.0, CONV);
+    let y = q.conv(x, SIGNED_X.0, Conv::PLAIN);
     let y = q.node(Op::Unary(Unary::Relu), &[y]);
     let scale = q.graph.add_constant("scale", Tensor::scalar(0.03f32));
     let to = QuantizeLinear { blocking: along(1), to: DType::I8 };
@@ -242,7 +242,7 @@ fn biases() {
         let (weight, scales) = q.weight(&[6, 4, 3, 3], 0);
         let products: Vec<f32> = scales.iter().map(|s| s * X.0).collect();
         let bias = make(&mut q, &products);
-        let y = q.node(Op::Conv(CONV), &[x, weight, bias]);
+        let y = q.node(Op::Conv(Conv::PLAIN), &[x, weight, bias]);
         q.check(y, Y, &[expected]);
     };
     let floats = |q: &mut Qdq, _: &[f32]| {
@@ -274,7 +274,7 @@ fn weights() {
         let mut q = Qdq::new();
         let x = q.input(&PLANES, X);
         let weight = make(&mut q);
-        let y = q.node(Op::Conv(CONV), &[x, weight]);
+        let y = q.node(Op::Conv(Conv::PLAIN), &[x, weight]);
         q.check(y, Y, &[expected]);
     };
     let constant = |dtype: DType| {
@@ -301,7 +301,7 @@ fn a_4_bit_weight_behind_a_cast_is_an_8_bit_weight_once_constants_are_folded() {
     let packed = q.codes(&[6, 4, 3, 3], DType::I4);
     let codes = q.node(Op::Cast(Cast { to: DType::I8 }), &[packed]);
     let weight = q.dequantize(codes, Meaning(0.05, 0, DType::I8));
-    let y = q.node(Op::Conv(CONV), &[x, weight]);
+    let y = q.node(Op::Conv(Conv::PLAIN), &[x, weight]);
     q.graph = crate::passes::fold_constants(&q.graph).unwrap();
     q.check(y, Y, &[Integer("QLinearConv")]);
 }
@@ -315,7 +315,7 @@ fn gemms_give_floats_or_codes() {
             let (dims, axis) = if transpose_b { ([5, 8], 0) } else { ([8, 5], 1) };
             let (weight, scales) = q.weight(&dims, axis);
             let bias = q.bias(&scales.iter().map(|s| s * X.0).collect::<Vec<f32>>());
-            let y = q.node(Op::Gemm(Gemm { transpose_b, ..GEMM }), &[x, weight, bias]);
+            let y = q.node(Op::Gemm(Gemm { transpose_b, ..Gemm::PLAIN }), &[x, weight, bias]);
             (q, y)
         };
         let (q, y) = make();
@@ -328,7 +328,7 @@ fn gemms_give_floats_or_codes() {
     let mut q = Qdq::new();
     let x = q.input(&[3, 8], X);
     let weight = q.weight(&[8, 5], 1).0;
-    let y = q.node(Op::Gemm(Gemm { alpha: 0.5, ..GEMM }), &[x, weight]);
+    let y = q.node(Op::Gemm(Gemm { alpha: 0.5, ..Gemm::PLAIN }), &[x, weight]);
     q.check(y, Y, &[Float("alpha 0.5")]);
 }
 
@@ -338,7 +338,7 @@ fn a_gemm_keeps_its_fused_activation() {
         let mut q = Qdq::new();
         let x = q.input(&[3, 8], X);
         let weight = q.weight(&[8, 5], 1).0;
-        let gemm = Gemm { activation: crate::Activation::Relu, ..GEMM };
+        let gemm = Gemm { activation: crate::Activation::Relu, ..Gemm::PLAIN };
         let mut y = q.node(Op::Gemm(gemm), &[x, weight]);
         if let Some(to) = to {
             y = q.through(y, to);
@@ -355,7 +355,7 @@ fn a_gemm_whose_bias_is_not_one_per_column_stays_float() {
         let weight = q.weight(&[8, 5], 1).0;
         let values = normal(dims, &mut q.rng);
         let bias = q.graph.add_constant("bias", values);
-        let y = q.node(Op::Gemm(GEMM), &[x, weight, bias]);
+        let y = q.node(Op::Gemm(Gemm::PLAIN), &[x, weight, bias]);
         q.check(y, Y, &[Float("expected [5]")]);
     }
 }
@@ -499,7 +499,7 @@ fn wide_codes_move_where_the_operator_takes_them() {
 fn two_readers_and_float_outputs_keep_a_node_float() {
     let mut q = Qdq::new();
     let x = q.input(&PLANES, X);
-    let y = q.conv(x, X.0, CONV);
+    let y = q.conv(x, X.0, Conv::PLAIN);
     let quantized = q.through(y, Y);
     let sum = q.node(Op::Binary(Binary::Add), &[quantized, y]);
     let one_reader = "does not go to one QuantizeLinear alone";
@@ -508,7 +508,7 @@ fn two_readers_and_float_outputs_keep_a_node_float() {
 
     let mut q = Qdq::new();
     let x = q.input(&PLANES, X);
-    let y = q.conv(x, X.0, CONV);
+    let y = q.conv(x, X.0, Conv::PLAIN);
     q.graph.outputs.push(y);
     q.check(y, Y, &[Float("is a float output of the model")]);
 }
@@ -517,7 +517,7 @@ fn two_readers_and_float_outputs_keep_a_node_float() {
 fn codes_that_two_read_are_made_once() {
     let mut q = Qdq::new();
     let x = q.input(&PLANES, X);
-    let y = q.conv(x, X.0, CONV);
+    let y = q.conv(x, X.0, Conv::PLAIN);
     let codes = q.quantize(y, Y);
     q.graph.outputs.push(codes);
     let values = q.dequantize(codes, Y);

@@ -1,8 +1,9 @@
 use lowbit_tensor::{Rng, Shape};
 
 use super::*;
+use crate::Gemm;
 use crate::op::testing::{codes, normal};
-use crate::passes::testing::{CONV, GEMM, Maker, random_graph};
+use crate::passes::testing::{Maker, random_graph};
 use crate::{Binary, Blocking, Cast, Conv, DequantizeLinear, Flatten, Graph, Op, QuantizeLinear};
 
 /// A small residual net whose weights are constants, and those weights.
@@ -14,17 +15,17 @@ fn net(seed: u64) -> (Graph, Vec<ValueId>) {
         weights.extend(operands);
         maker.on(Op::Conv(conv), &operands)
     };
-    let padded = Conv { pads: [1; 4], ..CONV };
+    let padded = Conv { pads: [1; 4], ..Conv::PLAIN };
     let first = conv(&mut maker, Conv { strides: [2, 2], ..padded }, [4, 3, 3, 3]);
     conv(&mut maker, Conv { groups: 4, ..padded }, [4, 1, 3, 3]);
     maker.on(Op::Unary(crate::Unary::Silu), &[]);
-    conv(&mut maker, CONV, [4, 4, 1, 1]);
+    conv(&mut maker, Conv::PLAIN, [4, 4, 1, 1]);
     maker.on(Op::Binary(Binary::Add), &[first]);
     maker.on(Op::GlobalAveragePool, &[]);
     maker.on(Op::Flatten(Flatten { axis: 1 }), &[]);
     let matrix = [maker.floats(&[4, 5], 0.5), maker.floats(&[5], 0.5)];
     weights.extend(matrix);
-    maker.on(Op::Gemm(GEMM), &matrix);
+    maker.on(Op::Gemm(Gemm::PLAIN), &matrix);
     (maker.finish(), weights)
 }
 
