@@ -32,6 +32,9 @@ macro_rules! per_tier {
     };
 }
 
+/// Channels that a mean is taken of at once.
+const BLOCK: usize = 64;
+
 /// The channels of a row's pixels, pixel after pixel with what fills them up.
 #[inline(always)]
 fn row<'a>((bytes, layout): From<'a>, y: usize) -> &'a [u8] {
@@ -185,16 +188,22 @@ per_tier! {
     fn global_average(how: &'a GlobalAverage, offset: i32, from: From<'a>, to: To<'a>) {
         let layout = from.1;
         let count = (layout.height * layout.width) as i32;
-        let mut sums = vec![0i32; layout.pixel];
-        for y in 0..layout.height {
-            for pixel in row(from, y).chunks_exact(layout.pixel) {
-                sums.iter_mut().zip(pixel).for_each(|(sum, &code)| *sum += i32::from(code));
+        let inner = to.1.at(0, 0);
+        let blocks = to.0[inner..][..layout.channels].chunks_mut(BLOCK).enumerate();
+        for (block, to) in blocks {
+            let mut sums = [0i32; BLOCK];
+            let sums = &mut sums[..to.len()];
+            for y in 0..layout.height {
+                for pixel in row(from, y).chunks_exact(layout.pixel) {
+                    let pixel = &pixel[block * BLOCK..];
+                    sums.iter_mut().zip(pixel).for_each(|(sum, &code)| *sum += i32::from(code));
+                }
             }
-        }
-        for (to, sum) in to.0.iter_mut().zip(&sums[..layout.channels]) {
-            let centered = (sum - count * (how.zero_points[0] + offset)) as f32;
-            let mean = (centered * how.multiplier).round_ties_even() + how.zero_points[1] as f32;
-            *to = code(mean, offset);
+            for (to, sum) in to.iter_mut().zip(sums) {
+                let centered = (*sum - count * (how.zero_points[0] + offset)) as f32;
+                let rounded = (centered * how.multiplier).round_ties_even();
+                *to = code(rounded + how.zero_points[1] as f32, offset);
+            }
         }
     }
 }
@@ -225,23 +234,25 @@ per_tier! {
             }
         };
         let zero_point = how.zero_points[0] + offset;
-        let mut sums = vec![0f32; layout.pixel];
         for y in 0..out.height {
             let line = row_mut(&mut to, y);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                sums.fill(0.0);
-                for row_at in inside(window, 0, layout.height, y) {
-                    for column in inside(window, 1, layout.width, x) {
-                        let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
-                        for (sum, &code) in sums.iter_mut().zip(pixel) {
-                            *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+                let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
+                for (block, to) in to[..layout.channels].chunks_mut(BLOCK).enumerate() {
+                    let mut sums = [0f32; BLOCK];
+                    let sums = &mut sums[..to.len()];
+                    for row_at in inside(window, 0, layout.height, y) {
+                        for column in inside(window, 1, layout.width, x) {
+                            let pixel = &from.0[layout.at(row_at, column) + block * BLOCK..];
+                            for (sum, &code) in sums.iter_mut().zip(pixel) {
+                                *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+                            }
                         }
                     }
-                }
-                let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
-                for (to, sum) in to.iter_mut().zip(&sums[..layout.channels]) {
-                    let mean = sum / count / how.scales[1] + how.zero_points[1] as f32;
-                    *to = code(mean.round_ties_even(), offset);
+                    for (to, sum) in to.iter_mut().zip(sums) {
+                        let mean = *sum / count / how.scales[1] + how.zero_points[1] as f32;
+                        *to = code(mean.round_ties_even(), offset);
+                    }
                 }
             }
         }

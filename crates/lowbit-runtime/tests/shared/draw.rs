@@ -111,6 +111,20 @@ impl Draw {
         self.last = (y, to, [outputs, window.output[0], window.output[1]]);
     }
 
+    /// A convolution whose kernel reaches over the edges on all sides.
+    fn surrounded(&mut self) {
+        let (x, from, [c, h, w]) = self.last;
+        let outputs = 1 + self.below(12);
+        let weights = self.weights(&[outputs, c, 3, 3]);
+        let to = self.parameters();
+        let mut inputs = vec![x, from[0], from[1]];
+        inputs.extend(weights);
+        inputs.extend(to);
+        let conv = Conv { pads: [1; 4], ..Conv::PLAIN };
+        let y = self.graph.add_node("around", Op::QLinearConv(conv), &inputs);
+        self.last = (y, to, [outputs, h, w]);
+    }
+
     /// Two convolutions of one kernel size and their sum, product or join.
     fn branch(&mut self) {
         let (x, from, size) = self.last;
@@ -235,7 +249,13 @@ impl Draw {
         let (x, from, features) = if self.below(2) == 0 {
             let to = self.parameters();
             let inputs = [x, from[0], from[1], to[0], to[1]];
-            (self.graph.add_node("mean", Op::QLinearGlobalAveragePool, &inputs), to, c)
+            let mean = self.graph.add_node("mean", Op::QLinearGlobalAveragePool, &inputs);
+            self.last = (mean, to, [c, 1, 1]);
+            if self.below(2) == 0 {
+                self.surrounded();
+            }
+            let (x, from, [c, _, _]) = self.last;
+            (x, from, c)
         } else {
             (x, from, c * h * w)
         };
