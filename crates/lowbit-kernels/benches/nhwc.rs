@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, SignConv, SignFinish,
-    Thresholds, WeightForm,
+    Thresholds, WeightForm, peak_gmacs,
 };
 
 /// How long a layer, or the peak, is measured at a time.
@@ -91,7 +91,7 @@ fn main() {
             let weights: Vec<i8> = all.map(|w| w.rem_euclid(values) - values / 2).collect();
             let conv = Conv::new(isa, spec.clone(), (&weights, form), 3, codes(&spec));
             let name = format!("{}{name}", layer.0);
-            report(&name, &spec, &pools, &|x, out, pool| conv.run(x, None, out, pool));
+            report(isa, &name, &spec, &pools, &|x, out, pool| conv.run(x, None, out, pool));
         }
     }
     for &(name, channels, outputs, size, kernel, stride) in
@@ -108,7 +108,7 @@ fn main() {
                 Thresholds { at_least: vec![3; outputs], inverted: vec![false; outputs] };
             let conv = SignConv::new(isa, spec.clone(), &weights, SignFinish::Bits(thresholds));
             let name = format!("{name} {kind}");
-            report(&name, &spec, &pools, &|x, out, pool| conv.run(x, None, out, pool));
+            report(isa, &name, &spec, &pools, &|x, out, pool| conv.run(x, None, out, pool));
         }
     }
     for &(name, channels, size, kernel, stride) in DEPTHWISE.iter().filter(|layer| wanted(layer.0))
@@ -116,14 +116,14 @@ fn main() {
         let mut spec = dense((name, channels, channels, size, kernel, stride));
         spec.groups = channels;
         let layer = Depthwise::new(isa, spec.clone(), &noise(spec.weight_len()), 3, codes(&spec));
-        report(name, &spec, &pools, &|x, out, pool| layer.run(x, None, out, pool));
+        report(isa, name, &spec, &pools, &|x, out, pool| layer.run(x, None, out, pool));
     }
 }
 
 /// One run of a layer, from its input to its output.
 type Run<'a> = dyn Fn(&[u8], &mut [u8], &Pool) + 'a;
 
-fn report(name: &str, spec: &ConvSpec, pools: &[Pool; 2], run: &Run<'_>) {
+fn report(isa: Isa, name: &str, spec: &ConvSpec, pools: &[Pool; 2], run: &Run<'_>) {
     let (mut x, mut out) = (Arena::new(spec.input.len()), Arena::new(spec.output.len()));
     x.fill(77);
     let columns: Vec<String> = pools
@@ -132,7 +132,7 @@ fn report(name: &str, spec: &ConvSpec, pools: &[Pool; 2], run: &Run<'_>) {
             // The clock moves from one moment to the next, so the peak is measured between runs of the layer.
             let (mut least, mut peak) = (Duration::MAX, 0f64);
             for _ in 0..SLICES {
-                peak = peak.max(peak_gmacs(pool));
+                peak = peak.max(peak_gmacs(isa, pool, BUDGET));
                 least = least.min(least_time(|| run(black_box(&x), &mut out, pool)));
             }
             let gmacs = spec.macs() as f64 / least.as_secs_f64() / 1e9;
@@ -183,34 +183,4 @@ fn codes(spec: &ConvSpec) -> Finish {
 
 fn noise(len: usize) -> Vec<i8> {
     (0..len as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as i8).collect()
-}
-
-/// What the CPU does when it does nothing but dot products of bytes; 0 where it has no such instruction.
-fn peak_gmacs(pool: &Pool) -> f64 {
-    const ROUNDS: usize = 20_000;
-    let threads = pool.threads();
-    let least = least_time(|| {
-        pool.run(threads, &|_| {
-            #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx512vnni") {
-                // SAFETY: the CPU has just reported the instructions.
-                unsafe { peak_loop(ROUNDS) }
-            }
-        });
-    });
-    (threads * ROUNDS * 24 * 64) as f64 / least.as_secs_f64() / 1e9
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn peak_loop(rounds: usize) {
-    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi32, _mm512_setzero_si512};
-    let (x, w) = (black_box(_mm512_set1_epi32(0x0102_0304)), black_box(_mm512_set1_epi32(0x0302)));
-    let mut sums = [_mm512_setzero_si512(); 24];
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            *sum = _mm512_dpbusd_epi32(*sum, x, w);
-        }
-    }
-    black_box(sums);
 }

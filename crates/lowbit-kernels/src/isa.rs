@@ -17,6 +17,19 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
+/// Proof that the CPU has AMX's products of bytes besides [`Avx512`], and that the system lets this process use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amx(Avx512);
+
+#[cfg(target_arch = "x86_64")]
+impl Amx {
+    /// As [`Isa::dispatch`], for tasks that no other tier runs.
+    pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
+        // SAFETY: the token is made only after the CPU reported these features.
+        unsafe { run_avx512(self.0, task) }
+    }
+}
+
 /// The tier of instructions that a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -26,6 +39,8 @@ pub enum Isa {
     Avx2(Avx2),
     /// x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI.
     Avx512(Avx512),
+    /// As [`Isa::Avx512`]; dense convolutions of codes run on the matrix unit.
+    Amx(Amx),
 }
 
 /// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
@@ -61,7 +76,7 @@ impl Isa {
     }
 
     /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it
-    /// (`portable`, `avx2`, `avx512`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
+    /// (`portable`, `avx2`, `avx512`, `amx`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
     #[must_use]
     pub fn current() -> Self {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
@@ -70,7 +85,8 @@ impl Isa {
             let rank = match std::env::var("LOWBIT_ISA").as_deref() {
                 Ok("portable") => 0,
                 Ok("avx2") => 1,
-                Ok(_) | Err(_) => 2,
+                Ok("avx512") => 2,
+                Ok(_) | Err(_) => 3,
             };
             available[rank.min(available.len() - 1)]
         })
@@ -82,6 +98,7 @@ impl Isa {
         let mut tiers = vec![Self::Portable];
         tiers.extend(detect_avx2().map(Self::Avx2));
         tiers.extend(detect_avx512().map(Self::Avx512));
+        tiers.extend(detect_amx().map(Self::Amx));
         tiers
     }
 
@@ -92,6 +109,15 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2(_) => "avx2",
             Self::Avx512(_) => "avx512",
+            Self::Amx(_) => "amx",
+        }
+    }
+
+    /// The proof of AVX-512, of the tiers that have it.
+    pub(crate) fn avx512(self) -> Option<Avx512> {
+        match self {
+            Self::Portable | Self::Avx2(_) => None,
+            Self::Avx512(token) | Self::Amx(Amx(token)) => Some(token),
         }
     }
 
@@ -116,7 +142,7 @@ impl Isa {
             // SAFETY: the token is made only after the CPU reported these features.
             Self::Avx2(token) => unsafe { run_avx2(token, task) },
             // SAFETY: the token is made only after the CPU reported these features.
-            Self::Avx512(token) => unsafe { run_avx512(token, task) },
+            Self::Avx512(token) | Self::Amx(Amx(token)) => unsafe { run_avx512(token, task) },
         }
     }
 
@@ -167,6 +193,42 @@ fn detect_avx512() -> Option<Avx512> {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni");
     found.then_some(Avx512(()))
+}
+
+/// The first call asks the system, which gives the matrix unit's registers only to processes that do.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn detect_amx() -> Option<Amx> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const TILES_AND_BYTES: u32 = 1 << 24 | 1 << 25;
+    const ARCH_PRCTL: i64 = 158;
+    const REQUEST_PERMISSION: i64 = 0x1023;
+    const TILE_DATA: i64 = 18;
+    static FOUND: OnceLock<Option<Amx>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let token = detect_avx512()?;
+        if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILES_AND_BYTES != TILES_AND_BYTES {
+            return None;
+        }
+        let mut status = ARCH_PRCTL;
+        // SAFETY: this call of the system reads and writes no memory of ours.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                inout("rax") status,
+                in("rdi") REQUEST_PERMISSION,
+                in("rsi") TILE_DATA,
+                out("rcx") _,
+                out("r11") _,
+                options(nostack),
+            );
+        }
+        (status == 0).then_some(Amx(token))
+    })
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn detect_amx() -> Option<Amx> {
+    None
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -14,6 +14,8 @@
 //!
 //! Every tier gives the same bytes as [`naive`]. Nothing here knows graphs or how parameters were chosen.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod arena;
 mod bits;
 mod codes;

@@ -1,4 +1,4 @@
-//! Convolutions of codes of every tier against their definition, on random shapes.
+//! Convolutions of codes of every tier against their definition, on random shapes, with images that begin or end where memory does.
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
@@ -26,6 +26,93 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
+/// A copy of some bytes beside pages that nobody may read or write: before its first byte, or behind its last.
+#[cfg(unix)]
+struct Fenced {
+    map: *mut u8,
+    mapped: usize,
+    at: usize,
+    len: usize,
+}
+
+#[cfg(unix)]
+impl Fenced {
+    /// Most seeds put the fence behind.
+    fn new(bytes: &[u8], seed: u64) -> Self {
+        // SAFETY: asks for a number.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let inner = bytes.len().next_multiple_of(page);
+        let mapped = inner + 2 * page;
+        let (private, open) =
+            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: new pages, of which the inner ones are opened.
+        let map = unsafe {
+            let map = libc::mmap(std::ptr::null_mut(), mapped, libc::PROT_NONE, private, -1, 0);
+            assert!(map != libc::MAP_FAILED, "memory is mapped");
+            assert!(libc::mprotect(map.byte_add(page), inner, open) == 0, "pages are opened");
+            map.cast::<u8>()
+        };
+        let before = seed.is_multiple_of(3);
+        let at = if before { page } else { page + inner - bytes.len() };
+        let mut fenced = Self { map, mapped, at, len: bytes.len() };
+        fenced.copy_from_slice(bytes);
+        fenced
+    }
+}
+
+#[cfg(unix)]
+impl std::ops::Deref for Fenced {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: these bytes are mapped, open and zeroed by the system, for as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.map.add(self.at), self.len) }
+    }
+}
+
+#[cfg(unix)]
+impl std::ops::DerefMut for Fenced {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.map.add(self.at), self.len) }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Fenced {
+    fn drop(&mut self) {
+        // SAFETY: what `new` mapped, borrowed by nobody.
+        unsafe { libc::munmap(self.map.cast(), self.mapped) };
+    }
+}
+
+/// Where the system has no such call, tests are of the results alone.
+#[cfg(not(unix))]
+struct Fenced(Vec<u8>);
+
+#[cfg(not(unix))]
+impl Fenced {
+    fn new(bytes: &[u8], _: u64) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
+#[cfg(not(unix))]
+impl std::ops::Deref for Fenced {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+#[cfg(not(unix))]
+impl std::ops::DerefMut for Fenced {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
 /// What is drawn for one axis: kernel, stride, dilation, pad, border beyond the pads, extent of the result.
 type Axis = (usize, usize, usize, usize, [usize; 2], usize);
 
@@ -46,7 +133,9 @@ fn spec(
     most: usize,
 ) -> impl Strategy<Value = ConvSpec> {
     let rest = ([0..=1usize, 0..=1usize], prop::array::uniform4(0..=2usize));
-    (channels, axis(most), axis(most), rest).prop_map(
+    // Now and then a row is wider than any tile.
+    let wide = prop_oneof![4 => axis(most), 1 => axis(3 * most)];
+    (channels, axis(most), wide, rest).prop_map(
         |((groups, inputs, outputs), a, b, (extra, out_border))| {
             let extent = |(k, s, d, pad, _, o): Axis| {
                 ((o - 1) * s + (k - 1) * d + 1).saturating_sub(pad).max(1)
@@ -117,8 +206,6 @@ fn finish(spec: &ConvSpec, ending: Ending, seed: u64) -> Finish {
         return Finish::Float { bias, scales: factors };
     }
     let [low, high] = ending.bounds;
-    let mut other = ImageLayout { border: [1, 0, 0, 2], ..spec.output };
-    other.pixel += 8;
     Finish::Codes {
         requantize: Requantize {
             bias,
@@ -138,9 +225,21 @@ fn finish(spec: &ConvSpec, ending: Ending, seed: u64) -> Finish {
             own_first,
             low,
             high,
-            other,
+            other: other_layout(spec),
         }),
     }
+}
+
+/// The layout of the image that is added.
+fn other_layout(spec: &ConvSpec) -> ImageLayout {
+    let ImageLayout { height, width, channels, .. } = spec.output;
+    let mut other = ImageLayout::new(height, width, channels, [1, 0, 0, 2]);
+    other.pixel += 8;
+    other
+}
+
+fn other_image(spec: &ConvSpec, seed: u64) -> Fenced {
+    Fenced::new(&noise(other_layout(spec).len(), seed ^ 9), seed)
 }
 
 /// A layer, packed.
@@ -187,11 +286,11 @@ fn value(byte: u8, form: Option<WeightForm>) -> i8 {
 
 /// Runs `spec` on every tier, on one and three threads, and compares with the definition. Without a form it is depthwise.
 fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
-    let x = noise(spec.input.len(), seed);
+    let x = Fenced::new(&noise(spec.input.len(), seed), seed);
     let weights: Vec<i8> =
         noise(spec.weight_len(), seed ^ 7).into_iter().map(|byte| value(byte, form)).collect();
     let finish = finish(spec, ending, seed);
-    let other = noise(ImageLayout { border: [1, 0, 0, 2], ..spec.output }.len() * 5, seed ^ 9);
+    let other = other_image(spec, seed);
     let zero_point = seed as u8;
     let sums = naive::sums(spec, &x, zero_point, &weights);
     for isa in Isa::available() {
@@ -220,9 +319,9 @@ fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
             } else {
                 let mut expected = vec![77; spec.output.len()];
                 naive::codes(&spec, &sums, &finish, Some(&other), &mut expected);
-                let mut out = vec![77; spec.output.len()];
+                let mut out = Fenced::new(&vec![77; spec.output.len()], seed);
                 layer.codes(&x, &other, &mut out, &pool);
-                let same = out == expected;
+                let same = out[..] == expected;
                 assert!(same, "{} on {threads} threads", layer.name());
             }
         }
@@ -249,7 +348,7 @@ fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
         let [height, width] = [spec.output.height, spec.output.width];
         spec.output = ImageLayout::bits(height, width, outputs, spec.output.border);
     }
-    let x = bits(&spec.input, seed);
+    let x = Fenced::new(&bits(&spec.input, seed), seed);
     let weights: Vec<i8> = noise(spec.weight_len(), seed ^ 7)
         .into_iter()
         .map(
@@ -266,7 +365,7 @@ fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
             .collect(),
         inverted: noise(outputs, seed ^ 6).into_iter().map(|byte| byte % 3 == 0).collect(),
     };
-    let other = noise(ImageLayout { border: [1, 0, 0, 2], ..spec.output }.len() * 5, seed ^ 9);
+    let other = other_image(&spec, seed);
     let finish = ending.map(|ending| (ending, finish(&spec, ending, seed)));
     for isa in Isa::available() {
         let how = match &finish {
@@ -276,8 +375,8 @@ fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
         let conv = SignConv::new(isa, spec.clone(), &weights, how);
         for threads in [1, 3] {
             let pool = Pool::new(threads);
-            let (mut expected, mut out) =
-                (vec![77; spec.output.len()], vec![77; spec.output.len()]);
+            let mut expected = vec![77; spec.output.len()];
+            let mut out = Fenced::new(&expected, seed);
             match &finish {
                 Some((Ending { float: true, .. }, finish)) => {
                     let expected = naive::floats(&spec, &sums, finish);
@@ -292,7 +391,7 @@ fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
                 None => naive::bits(&spec, &sums, &thresholds, &mut expected),
             }
             conv.run(&x, Some(&other), &mut out, &pool);
-            assert!(out == expected, "{} on {threads} threads", conv.kernel_name());
+            assert!(out[..] == expected, "{} on {threads} threads", conv.kernel_name());
         }
     }
 }

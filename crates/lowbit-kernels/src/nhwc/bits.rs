@@ -136,10 +136,10 @@ impl SignConv {
             (Isa::Portable, _, _) => "ternary portable",
             (Isa::Avx2(_), _, 1) => "binary avx2",
             (Isa::Avx2(_), _, _) => "ternary avx2",
-            (Isa::Avx512(_), true, 1) => "binary avx512 popcnt",
-            (Isa::Avx512(_), true, _) => "ternary avx512 popcnt",
-            (Isa::Avx512(_), false, 1) => "binary avx512",
-            (Isa::Avx512(_), false, _) => "ternary avx512",
+            (Isa::Avx512(_) | Isa::Amx(_), true, 1) => "binary avx512 popcnt",
+            (Isa::Avx512(_) | Isa::Amx(_), true, _) => "ternary avx512 popcnt",
+            (Isa::Avx512(_) | Isa::Amx(_), false, 1) => "binary avx512",
+            (Isa::Avx512(_) | Isa::Amx(_), false, _) => "ternary avx512",
         }
     }
 

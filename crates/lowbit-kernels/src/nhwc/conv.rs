@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx::{self, Tiling};
 use super::codes::Codes;
 use super::finish::{At, Write};
 use super::forms::{Form, Indices, Int8, Kept, borrow_panel, give_back_panel, unpack};
@@ -19,6 +21,8 @@ const FEW_PIXELS: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Conv {
     isa: Isa,
+    #[cfg(target_arch = "x86_64")]
+    tiling: Option<Tiling>,
     spec: ConvSpec,
     kept: Kept,
     panels: Panels,
@@ -47,7 +51,22 @@ impl Conv {
         let mut panels = Panels::new(&spec, weights, tile_of(isa));
         let kept = Kept::pack(form, &mut panels);
         let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));
-        Self { isa, spec, kept, panels, bias, factors, write }
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            tiling: match isa {
+                Isa::Amx(amx) => {
+                    Tiling::new(amx, &spec, &panels.offsets[panels.list[0].offsets.clone()])
+                }
+                _ => None,
+            },
+            isa,
+            spec,
+            kept,
+            panels,
+            bias,
+            factors,
+            write,
+        }
     }
 
     /// The sizes.
@@ -65,6 +84,10 @@ impl Conv {
     /// The form in which the weights are kept and the tier that runs.
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self.isa, Isa::Amx(_)) && self.tiling.is_none() {
+            return self.kept.name("avx512");
+        }
         self.kept.name(self.isa.name())
     }
 
@@ -100,7 +123,12 @@ impl Conv {
     }
 
     fn run_part(&self, layer: Layer<'_>, panels: Range<usize>, pixels: Range<usize>) {
-        self.isa.dispatch(Part { conv: self, layer, panels, pixels });
+        let part = Part { conv: self, layer, panels, pixels };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tiling) = &self.tiling {
+            return tiling.amx().dispatch(OnTiles { part, tiling });
+        }
+        self.isa.dispatch(part);
     }
 }
 
@@ -209,6 +237,39 @@ impl Part<'_> {
         // SAFETY: as this function's.
         unsafe { layer.run(arch, (panel, &weights[..]), self.pixels.clone()) };
         give_back_panel(weights);
+    }
+}
+
+/// A part on the matrix unit.
+#[cfg(target_arch = "x86_64")]
+struct OnTiles<'a> {
+    part: Part<'a>,
+    tiling: &'a Tiling,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Task for OnTiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        let Part { conv, layer, panels, pixels } = self.part;
+        let room = match conv.kept {
+            Kept::Bytes => 0,
+            // The first panel is as wide as any.
+            _ => conv.panels.list[0].offsets.len() * conv.panels.list[0].columns,
+        };
+        let mut unpacked = borrow_panel(room);
+        self.tiling.configure();
+        for panel in &conv.panels.list[panels] {
+            let packed = &conv.panels.words[panel.words..];
+            let size = (panel.offsets.len(), panel.columns);
+            let weights = conv.kept.words(arch, packed, size, &mut unpacked);
+            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels; the tiling is this layer's.
+            unsafe { self.tiling.run(arch, &layer, (panel, weights), pixels.clone()) };
+        }
+        amx::release();
+        give_back_panel(unpacked);
     }
 }
 

@@ -102,7 +102,7 @@ impl Depthwise {
             Kind::Channels(channels) => match channels.isa {
                 Isa::Portable => "depthwise portable",
                 Isa::Avx2(_) => "depthwise avx2",
-                Isa::Avx512(_) => "depthwise avx512",
+                Isa::Avx512(_) | Isa::Amx(_) => "depthwise avx512",
             },
             Kind::Groups(conv) => conv.kernel_name(),
         }

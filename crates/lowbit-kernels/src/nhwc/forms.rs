@@ -103,17 +103,57 @@ impl Kept {
         }
     }
 
+    /// The weights of a panel a byte each, which `room` holds where they are packed: `size` is words of the inner dimension and lanes.
+    #[inline(always)]
+    pub(crate) fn words<'a, A: Codes>(
+        &self,
+        arch: A,
+        packed: &'a [u32],
+        size: (usize, usize),
+        room: &'a mut [u32],
+    ) -> &'a [u32] {
+        match self {
+            Self::Bytes => return packed,
+            Self::Four(table) => {
+                unpack(arch, Indices::<_, 4>::new(arch, table), packed, size, room);
+            }
+            Self::Two(table) => {
+                unpack(arch, Indices::<_, 2>::new(arch, table), packed, size, room);
+            }
+            Self::One(table) => {
+                unpack(arch, Indices::<_, 1>::new(arch, table), packed, size, room);
+            }
+        }
+        room
+    }
+
     /// The form and the tier.
     pub(crate) fn name(&self, tier: &str) -> &'static str {
         let names = match self {
-            Self::Bytes => ["int8 portable", "int8 avx2", "int8 avx512"],
-            Self::Four(_) => ["4-bit table portable", "4-bit table avx2", "4-bit table avx512"],
-            Self::Two(_) => ["2-bit table portable", "2-bit table avx2", "2-bit table avx512"],
-            Self::One(_) => ["1-bit table portable", "1-bit table avx2", "1-bit table avx512"],
+            Self::Bytes => ["int8 portable", "int8 avx2", "int8 avx512", "int8 amx"],
+            Self::Four(_) => [
+                "4-bit table portable",
+                "4-bit table avx2",
+                "4-bit table avx512",
+                "4-bit table amx",
+            ],
+            Self::Two(_) => [
+                "2-bit table portable",
+                "2-bit table avx2",
+                "2-bit table avx512",
+                "2-bit table amx",
+            ],
+            Self::One(_) => [
+                "1-bit table portable",
+                "1-bit table avx2",
+                "1-bit table avx512",
+                "1-bit table amx",
+            ],
         };
         match tier {
             "portable" => names[0],
             "avx2" => names[1],
+            "amx" => names[3],
             _ => names[2],
         }
     }

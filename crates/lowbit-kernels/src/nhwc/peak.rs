@@ -21,11 +21,27 @@ pub fn peak_gmacs(isa: Isa, pool: &Pool, time: Duration) -> f64 {
     let threads = pool.threads();
     while best == f64::MAX || begin.elapsed() < time {
         let started = Instant::now();
-        pool.run(threads, &|_| isa.dispatch(Dots));
+        pool.run(threads, &|_| products(isa));
         best = best.min(started.elapsed().as_secs_f64());
     }
-    let lanes = isa.tile().lanes;
-    (threads * ROUNDS * CHAINS * lanes * PER_WORD) as f64 / best / 1e9
+    (threads * ROUNDS * macs(isa)) as f64 / best / 1e9
+}
+
+fn products(isa: Isa) {
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Amx(amx) = isa {
+        return super::amx::peak(amx, ROUNDS);
+    }
+    isa.dispatch(Dots);
+}
+
+/// Multiplications of one round.
+fn macs(isa: Isa) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Amx(_) = isa {
+        return super::amx::PEAK_MACS;
+    }
+    CHAINS * isa.tile().lanes * PER_WORD
 }
 
 struct Dots;

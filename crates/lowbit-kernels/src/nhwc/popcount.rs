@@ -36,7 +36,7 @@ pub(crate) trait SignTask {
 /// Runs a task on `isa`, and on AVX-512 with VPOPCNTDQ where the CPU has it.
 pub(crate) fn dispatch<T: SignTask>(isa: Isa, task: T) {
     #[cfg(target_arch = "x86_64")]
-    if let Isa::Avx512(token) = isa
+    if let Some(token) = isa.avx512()
         && is_x86_feature_detected!("avx512vpopcntdq")
     {
         // SAFETY: the token proves all features but the last, which was just found.
@@ -48,7 +48,7 @@ pub(crate) fn dispatch<T: SignTask>(isa: Isa, task: T) {
 /// Whether [`dispatch`] counts bits by one instruction.
 pub(crate) fn has_popcount(isa: Isa) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if let Isa::Avx512(_) = isa {
+    if isa.avx512().is_some() {
         return is_x86_feature_detected!("avx512vpopcntdq");
     }
     let _ = isa;
