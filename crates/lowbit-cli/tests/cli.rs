@@ -238,6 +238,8 @@ fn flags_override_the_file_and_the_file_the_default() {
     check_in(&dir, &quantize, 0, &[], &[]);
     let eval = ["eval", "fashion_resnet8.int8.onnx", "--data", "data", "-q", "--json", "e.json"];
     check_in(&dir, &eval, 0, &[], &[]);
+    let checked = ["eval", "fashion_resnet8.int8.onnx", "--data", "data", "--check"];
+    check_in(&dir, &checked, 0, &["every score is the executor's"], &[]);
     let used = &json(&dir, "e.json")["preprocess"];
     assert_eq!(used["scale"], 1.0);
     assert_eq!(used["mean"][0], -4.0);

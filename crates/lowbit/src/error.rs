@@ -47,6 +47,16 @@ pub enum Error {
         /// What it should be.
         expected: String,
     },
+    /// A compiled network gives other scores than the executor, which defines them.
+    #[error("score {class} of the compiled network is {found}, the executor's is {expected}")]
+    Differs {
+        /// Which score.
+        class: usize,
+        /// The compiled network's.
+        found: f32,
+        /// The executor's.
+        expected: f32,
+    },
     /// The images do not come out of preprocessing as the model reads them.
     #[error("images come out of preprocessing as {found:?}, the model reads {expected}; {hint}")]
     InputShape {

@@ -31,6 +31,8 @@ pub struct Runner {
 enum Runs {
     Compiled(lowbit_runtime::Model),
     Graph(Session),
+    /// Both, to compare.
+    Checked(lowbit_runtime::Model, Session),
 }
 
 impl Runner {
@@ -50,6 +52,17 @@ impl Runner {
         }
     }
 
+    /// As [`Runner::new`], but a compiled graph's scores are compared with the executor's, image by image and bit by bit.
+    ///
+    /// # Errors
+    /// `Graph` when it is not valid.
+    pub fn checked(graph: &Graph, dims: &[usize]) -> Result<Runner, Error> {
+        Ok(match Runner::new(graph, dims)?.runs {
+            Runs::Compiled(model) => Runner { runs: Runs::Checked(model, Session::new(graph)?) },
+            runs => Runner { runs },
+        })
+    }
+
     /// Prepares a graph to be run by its own executor, the definition of what every operator computes.
     ///
     /// # Errors
@@ -61,30 +74,45 @@ impl Runner {
     /// Whether the graph was compiled.
     #[must_use]
     pub fn is_compiled(&self) -> bool {
-        matches!(self.runs, Runs::Compiled(_))
+        !matches!(self.runs, Runs::Graph(_))
     }
 
     /// The scores of a batch of one image: all elements of the model's first output.
     ///
     /// # Errors
-    /// `Graph` when the input does not fit, `NotAClassifier` when the output is not float scores of one image.
+    /// `Graph` when the input does not fit, `NotAClassifier` when the output is not float scores of one image, `Differs` where
+    /// [`Runner::checked`] finds another score than the executor's.
     pub fn scores(&self, input: Tensor, work: &mut Workspace) -> Result<Vec<f32>, Error> {
-        let session = match &self.runs {
-            Runs::Graph(session) => session,
-            Runs::Compiled(model) => return Ok(model.run(input.f32s())?),
-        };
-        let outputs = session.run(&[input], work)?;
-        let wrong = |found: String| Error::NotAClassifier {
-            what: "output",
-            found,
-            expected: "float32 scores, one per class".into(),
-        };
-        let scores = outputs.into_iter().next().ok_or_else(|| wrong("nothing".into()))?;
-        if scores.dtype() != DType::F32 || scores.is_empty() {
-            return Err(wrong(format!("{}{}", scores.dtype(), scores.shape())));
+        match &self.runs {
+            Runs::Graph(session) => executed(session, input, work),
+            Runs::Compiled(model) => Ok(model.run(input.f32s())?),
+            Runs::Checked(model, session) => {
+                let scores = model.run(input.f32s())?;
+                let executed = executed(session, input, work)?;
+                let mut pairs = scores.iter().zip(&executed).enumerate();
+                match pairs.find(|(_, (found, expected))| found.to_bits() != expected.to_bits()) {
+                    None => Ok(scores),
+                    Some((class, (&found, &expected))) => {
+                        Err(Error::Differs { class, found, expected })
+                    }
+                }
+            }
         }
-        Ok(scores.f32s().to_vec())
     }
+}
+
+fn executed(session: &Session, input: Tensor, work: &mut Workspace) -> Result<Vec<f32>, Error> {
+    let outputs = session.run(&[input], work)?;
+    let wrong = |found: String| Error::NotAClassifier {
+        what: "output",
+        found,
+        expected: "float32 scores, one per class".into(),
+    };
+    let scores = outputs.into_iter().next().ok_or_else(|| wrong("nothing".into()))?;
+    if scores.dtype() != DType::F32 || scores.is_empty() {
+        return Err(wrong(format!("{}{}", scores.dtype(), scores.shape())));
+    }
+    Ok(scores.f32s().to_vec())
 }
 
 /// The `k` classes of highest score, best first; equal scores in order of class.

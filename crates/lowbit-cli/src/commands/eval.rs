@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use lowbit::{Accuracy, Dataset, Drop, Evaluation, Images, Outcome, Preprocess, Runner, Subset};
 use serde::Serialize;
@@ -30,6 +30,9 @@ pub(crate) struct EvalArgs {
     /// Evaluate on this many images, evenly spread [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     images: Option<u32>,
+    /// Compare every score of compiled models with the executor's, and fail at the first that differs in a bit (slow)
+    #[arg(long)]
+    check: bool,
     /// Write the numbers as JSON; - for stdout
     #[arg(long, value_name = "FILE", value_parser = |text: &str| Ok::<_, String>(Destination::from(text)))]
     json: Option<Destination>,
@@ -66,6 +69,8 @@ struct Report {
     images: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     compare: Option<Comparison>,
+    /// Whether every score was found equal to the executor's.
+    checked: bool,
     seconds: f64,
 }
 
@@ -90,7 +95,7 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let subset = args.images.map_or_else(|| all.clone(), |n| all.spread(n as usize));
     let models = open_all(&terminal, args, &subset)?;
     let stage = Stage::start(&terminal, "evaluate", subset.len());
-    let outcomes = evaluate_all(&models, &subset, &stage)?;
+    let outcomes = evaluate_all(&models, &subset, (args.check, &stage))?;
     let seconds = stage.finish().as_secs_f64();
     let mut scores = vec![];
     for (opened, outcomes) in models.iter().zip(&outcomes) {
@@ -101,8 +106,14 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut scores = scores.into_iter();
     let score = scores.next().context("a model was opened")?;
     let compare = scores.next().map(|other| comparison(other, &outcomes)).transpose()?;
-    let report =
-        Report { score, data: dataset.name().into(), images: subset.len(), compare, seconds };
+    let report = Report {
+        score,
+        data: dataset.name().into(),
+        images: subset.len(),
+        compare,
+        checked: args.check,
+        seconds,
+    };
     terminal.print(&text(&terminal, &report));
     args.json.as_ref().map_or(Ok(()), |to| output::write_json(to, &report))
 }
@@ -139,11 +150,20 @@ fn open_all(terminal: &Terminal, args: &EvalArgs, subset: &Subset) -> anyhow::Re
 fn evaluate_all(
     models: &[Opened],
     subset: &Subset,
-    stage: &Stage,
+    (check, stage): (bool, &Stage),
 ) -> anyhow::Result<Vec<Vec<Outcome>>> {
-    let runner =
-        |opened: &Opened| anyhow::Ok(Runner::new(&opened.model.graph, &opened.model.input_shape)?);
+    let runner = |opened: &Opened| {
+        let (graph, shape) = (&opened.model.graph, &opened.model.input_shape);
+        anyhow::Ok(if check { Runner::checked(graph, shape)? } else { Runner::new(graph, shape)? })
+    };
     let runners: Vec<Runner> = models.iter().map(runner).collect::<anyhow::Result<_>>()?;
+    if check {
+        let compiled = runners.iter().any(Runner::is_compiled);
+        ensure!(
+            compiled,
+            "--check compares compiled models with the executor; no model given is one"
+        );
+    }
     let images = |opened: &Opened| Images::new(subset.clone(), &opened.preprocess);
     if models.iter().all(|opened| opened.preprocess == models[0].preprocess) {
         let runners: Vec<&Runner> = runners.iter().collect();
@@ -214,5 +234,6 @@ fn text(terminal: &Terminal, report: &Report) -> String {
         );
     }
     let images = count(report.images as u64);
-    text + &format!("\n  {images} images of {} in {:.1} s\n", report.data, report.seconds)
+    let checked = if report.checked { "; every score is the executor's, bit for bit" } else { "" };
+    text + &format!("\n  {images} images of {} in {:.1} s{checked}\n", report.data, report.seconds)
 }
