@@ -1,6 +1,7 @@
-"""Measures lowbit beside onnxruntime and OpenVINO on the same files in one interleaved run.
+"""Measures lowbit beside onnxruntime, OpenVINO and rten on the same files in one interleaved run.
 
-    python checks/peers.py --lowbit PATH [--only MODEL,...] [--batch N,...] [--threads N,...] [--rounds N] [--seconds S] [--json PATH]
+    python checks/peers.py --lowbit PATH [--rten PATH] [--only MODEL,...] [--batch N,...] [--threads N,...] [--rounds N]
+        [--seconds S] [--json PATH]
 
 Prints Markdown: milliseconds a run, medians over the rounds with their quartiles. Every engine runs for `--seconds` in each
 round, one after the other, on noise. `int8` is the file that `lowbit quantize` wrote; `default` is the float model as the
@@ -10,6 +11,7 @@ that of the fastest of the others that run integers or OpenVINO's default; where
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -80,6 +82,29 @@ class OpenVino(InProcess):
         self.run = request.infer
 
 
+class Rten:
+    """Its command-line tool, with packed weights; each block is a process of its own."""
+
+    def __init__(self, tool: str, kind: str, path: Path, batch: int, threads: int):
+        import onnxruntime as ort
+        self.name = f"rten {kind}"
+        dims = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()[0].shape
+        sizes = [f'"{dim}"={batch}' for dim in dims[:1] if isinstance(dim, str)]
+        self.command = [tool, str(path), "--prepack", "--num-threads", str(threads), *(f"--size={size}" for size in sizes)]
+        self.iterations(1)
+
+    def iterations(self, count: int) -> list[float]:
+        run = subprocess.run([*self.command, "--n-iters", str(count)], capture_output=True, text=True)
+        times = [float(found) for found in re.findall(r"outputs in ([\d.]+)ms", run.stdout)]
+        if run.returncode or len(times) != count:
+            raise RuntimeError((run.stderr or run.stdout).strip() or "no times were printed")
+        return times
+
+    def block(self, seconds: float) -> float:
+        one = statistics.median(self.iterations(5))
+        return statistics.median(self.iterations(max(5, int(1e3 * seconds / max(one, 0.01))))[2:])
+
+
 def quantize(tool: str, model: Model, folder: Path) -> Path:
     path, preprocess = folder / f"{model.name}.onnx", folder / f"{model.name}.toml"
     preprocess.write_text(model.preprocess)
@@ -100,16 +125,21 @@ def unlabelled(folder: Path) -> Path:
     return path
 
 
-def engines(tool: str, model: Model, path: Path, batch: int, threads: int) -> list:
+def engines(options: argparse.Namespace, model: Model, path: Path, batch: int, threads: int) -> list:
     inputs = np.random.default_rng(7).uniform(-1, 1, size=(batch, *model.shape)).astype(np.float32)
-    made = [Lowbit(tool, model, path, batch, threads)]
-    for engine, kind, file in [(OnnxRuntime, "int8", path), (OnnxRuntime, "float", model.path), (OpenVino, "int8", path),
-                               (OpenVino, "default", model.path)]:
+    made = [Lowbit(options.lowbit, model, path, batch, threads)]
+    wanted = [(OnnxRuntime, "int8", path), (OnnxRuntime, "float", model.path), (OpenVino, "int8", path), (OpenVino, "default", model.path)]
+    if options.rten:
+        wanted += [(Rten, "int8", path), (Rten, "float", model.path)]
+    for engine, kind, file in wanted:
         try:
-            made.append(engine(kind, file, inputs, threads))
-            made[-1].run()
+            if engine is Rten:
+                peer = Rten(options.rten, kind, file, batch, threads)
+            else:
+                peer = engine(kind, file, inputs, threads)
+                peer.run()
+            made.append(peer)
         except Exception as error:  # the row says what could not be measured, and goes on
-            made = made[:-1] if made[-1].name.endswith(kind) and not isinstance(made[-1], Lowbit) else made
             print(f"{engine.__name__} {kind} does not run {model.name} at batch {batch}: {str(error).splitlines()[0]}", file=sys.stderr)
     return made
 
@@ -121,6 +151,7 @@ def numbers(text: str) -> list[int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lowbit", required=True)
+    parser.add_argument("--rten", help="the program of the crate rten-cli")
     parser.add_argument("--only", default=",".join(DEFAULT))
     parser.add_argument("--batch", type=numbers, default=[1, 32])
     parser.add_argument("--threads", type=numbers, default=[1, 2])
@@ -135,14 +166,14 @@ def main() -> int:
             path = quantize(options.lowbit, model, Path(folder))
             for batch in options.batch:
                 for threads in options.threads:
-                    runners = engines(options.lowbit, model, path, batch, threads)
+                    runners = engines(options, model, path, batch, threads)
                     blocks = {runner.name: [] for runner in runners}
                     for _ in range(options.rounds):
                         for runner in runners:
                             blocks[runner.name].append(runner.block(options.seconds))
                     names = names if len(names) > len(blocks) else list(blocks)
                     rivals = [statistics.median(times) for rival, times in blocks.items()
-                              if rival not in (Lowbit.name, "onnxruntime float")]
+                              if rival not in (Lowbit.name, "onnxruntime float", "rten float")]
                     ratio = min(rivals) / statistics.median(blocks[Lowbit.name])
                     rows.append((name, batch, threads, blocks, ratio))
                     measured = runners[0].measured

@@ -1,4 +1,4 @@
-//! `cargo xtask bench peers`: lowbit beside onnxruntime and OpenVINO, in a Python environment that it makes itself.
+//! `cargo xtask bench peers`: lowbit beside onnxruntime, OpenVINO and rten, in an environment that it makes itself.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -8,7 +8,10 @@ use anyhow::{Context, Result, ensure};
 /// What the environment holds.
 const PACKAGES: [&str; 3] = ["numpy", "onnxruntime", "openvino"];
 
-/// Builds the tool, makes the environment where it is missing, and runs `checks/peers.py` with what follows on the command line.
+/// The crate whose program runs files on rten, and its version.
+const RTEN: [&str; 3] = ["rten-cli", "--version", "0.27.0"];
+
+/// Builds the tool, makes the environment and installs rten where they are missing, and runs `checks/peers.py` with what follows on the command line.
 pub(crate) fn peers(rest: &[String]) -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -20,9 +23,15 @@ pub(crate) fn peers(rest: &[String]) -> Result<ExitCode> {
         run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
     }
     run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
+    let rten = target.join("peers-rten");
+    run(Command::new(&cargo)
+        .args(["install", "--quiet", "--locked", "--root"])
+        .arg(&rten)
+        .args(RTEN))?;
     let mut bench = Command::new(&python);
     bench.current_dir(root).arg("checks/peers.py").arg("--lowbit");
-    bench.arg(target.join("release/lowbit")).args(rest);
+    bench.arg(target.join("release/lowbit")).arg("--rten");
+    bench.arg(rten.join("bin/rten")).args(rest);
     run(&mut bench)?;
     Ok(ExitCode::SUCCESS)
 }
