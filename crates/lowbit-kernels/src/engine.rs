@@ -14,6 +14,8 @@ use crate::word::Word;
 
 /// Words of staged images that are swept together: small maps then fill their panels across images.
 const BLOCK_WORDS: usize = 1 << 16;
+/// Panels that a block fills at least, where there are images: of many panels, one that is part empty matters little.
+const FULL_PANELS: usize = 8;
 
 /// Buffers that kernels reuse from call to call, whatever their sizes. One for each thread that calls.
 #[derive(Debug, Default)]
@@ -229,7 +231,9 @@ impl Core {
         }
         let layout = Layout::new(job.geometry);
         let image_words = staged_channels::<F>(job.geometry) * layout.plane();
-        let step = (BLOCK_WORDS / image_words.max(1)).max(1);
+        let area: usize = job.geometry.output().iter().product();
+        let filled = (FULL_PANELS * self.isa.tile().columns()).div_ceil(area.max(1));
+        let step = (BLOCK_WORDS / image_words.max(1)).max(filled).max(1);
         let image_out = job.geometry.output_len();
         for start in images.clone().step_by(step) {
             let block = start..(start + step).min(images.end);
