@@ -12,6 +12,9 @@
 //!         for each output in reach: sums[output] += dot(words, weights[column - output])
 //!         finish and pop the oldest output, if this was its last column
 //! ```
+//!
+//! Where a vector has room for the channels of two or four pixels, these are computed together, as if they were one pixel of all
+//! their channels and the stride as long.
 
 use std::ops::Range;
 
@@ -40,6 +43,8 @@ struct Channels {
     spec: ConvSpec,
     /// Channels of a block: bytes of a vector.
     block: usize,
+    /// Pixels that a block holds, where their channels fill no more than half of it.
+    joined: usize,
     /// `[block][four rows][column][vector][lane]`, four rows of weights a word.
     words: Words,
     /// `[block][vector][lane]`.
@@ -65,11 +70,13 @@ impl Depthwise {
         let (write, bias, factors) = Write::split(finish, &spec, weights);
         let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
         let block = block_of(isa);
+        let joined = joined(&spec, &write, block);
         let channels = Channels {
             block,
-            words: Words::new(&pack(&spec, weights, block)),
-            bias: order(&bias, block),
-            factors: order(&factors, block),
+            joined,
+            words: Words::new(&pack(spec.kernel, &weights.repeat(joined), block)),
+            bias: order(&bias.repeat(joined), block),
+            factors: order(&factors.repeat(joined), block),
             isa,
             spec,
             write,
@@ -136,7 +143,7 @@ impl Depthwise {
 impl Channels {
     fn run(&self, x: &[u8], images: At, pool: &Pool) {
         assert!(x.len() >= self.spec.input.len(), "an image has the length of its layout");
-        let rows = self.spec.output.channels.div_ceil(self.block) * self.spec.output.height;
+        let rows = self.lanes().div_ceil(self.block) * self.spec.output.height;
         let parts = pool.threads().min(rows);
         let rolling = Rolling { channels: self, x: x.as_ptr(), images };
         pool.run(parts, &|part| {
@@ -145,9 +152,31 @@ impl Channels {
     }
 }
 
+impl Channels {
+    /// Channels of the pixels that are computed together.
+    fn lanes(&self) -> usize {
+        self.joined * self.spec.output.channels
+    }
+}
+
+/// How many neighbours along a row share a block: those of few channels, where pixels lie without gaps and the kernel has a rolling
+/// form.
+fn joined(spec: &ConvSpec, write: &Write, block: usize) -> usize {
+    let (input, output) = (&spec.input, &spec.output);
+    let dense =
+        [input.pixel, output.pixel, write.add().map_or(output.pixel, |add| add.other.pixel)]
+            .iter()
+            .all(|&pixel| pixel == output.channels);
+    let rolls =
+        matches!(spec.kernel, [3, 3] | [5, 5]) && [spec.strides[1], spec.dilations[1]] == [1, 1];
+    let fits =
+        |&pixels: &usize| pixels * output.channels <= block && output.width.is_multiple_of(pixels);
+    if dense && rolls { [4, 2].into_iter().find(fits).unwrap_or(1) } else { 1 }
+}
+
 /// `[block][four rows][column][vector][lane]`: the weights of four rows of taps a word, zeros where there is none.
-fn pack(spec: &ConvSpec, weights: &[i8], block: usize) -> Vec<u32> {
-    let (channels, [kh, kw]) = (spec.output.channels, spec.kernel);
+fn pack([kh, kw]: [usize; 2], weights: &[i8], block: usize) -> Vec<u32> {
+    let channels = weights.len() / (kh * kw);
     let mut words = Vec::new();
     for first in (0..channels).step_by(block) {
         for rows in (0..kh).step_by(4) {
@@ -232,11 +261,13 @@ impl Task for Part<'_> {
             let row = rolling.row(row / height, row % height);
             // SAFETY: the row is one of the result, whose lengths were checked; parts do not share rows of blocks.
             unsafe {
-                match (spec.kernel, spec.strides[1], spec.dilations[1]) {
+                match (spec.kernel, spec.strides[1] * rolling.channels.joined, spec.dilations[1]) {
                     ([3, 3], 1, 1) => rolling.roll::<A, 3, 1, 3>(arch, bounds, &row),
                     ([3, 3], 2, 1) => rolling.roll::<A, 3, 2, 2>(arch, bounds, &row),
+                    ([3, 3], 4, 1) => rolling.roll::<A, 3, 4, 1>(arch, bounds, &row),
                     ([5, 5], 1, 1) => rolling.roll::<A, 5, 1, 5>(arch, bounds, &row),
                     ([5, 5], 2, 1) => rolling.roll::<A, 5, 2, 3>(arch, bounds, &row),
+                    ([5, 5], 4, 1) => rolling.roll::<A, 5, 4, 2>(arch, bounds, &row),
                     _ => rolling.pixels(arch, bounds, &row),
                 }
             }
@@ -276,7 +307,7 @@ impl Rolling<'_> {
                 floats: self.images.floats.wrapping_add(pixel + first),
                 other: self.images.other.wrapping_add(other.at(y, 0) + first),
             },
-            len: channels.block.min(spec.output.channels - first),
+            len: channels.block.min(channels.lanes() - first),
         }
     }
 
@@ -301,12 +332,13 @@ impl Rolling<'_> {
         row: &Row,
     ) {
         let spec = &self.channels.spec;
-        let columns = (spec.output.width - 1) * STRIDE + K;
+        let outputs = spec.output.width / self.channels.joined;
+        let columns = (outputs - 1) * STRIDE + K;
         let offsets = [self.offsets(0), self.offsets(1)];
         // SAFETY: the row is one of this layer's.
         let bias = unsafe { bias(arch, row) };
         let mut sums = [bias; LIVE];
-        for step in 0..spec.output.width + LIVE - 1 {
+        for step in 0..outputs + LIVE - 1 {
             for s in 0..STRIDE {
                 let column = step * STRIDE + s;
                 if column >= columns {
@@ -365,7 +397,7 @@ impl Rolling<'_> {
         }
     }
 
-    /// Writes the results of pixel `x` of the row.
+    /// Writes the results of pixel `x` of the row, or of the pixels that are joined.
     /// # Safety
     /// As [`Rolling::roll`].
     #[inline(always)]
@@ -377,6 +409,7 @@ impl Rolling<'_> {
         (row, x): (&Row, usize),
     ) {
         let (spec, write) = (&self.channels.spec, &self.channels.write);
+        let x = x * self.channels.joined;
         // SAFETY: a block has four vectors of factors.
         let scaled = unsafe { scaled(arch, sums, row.factors) };
         let values = match write {
