@@ -27,12 +27,14 @@ pub(crate) trait Codes: Ones {
     type Bounds: Copy;
     /// Pixels of the register tile of two vectors.
     const PIXELS: usize;
+    /// What [`Codes::dot`] takes off each code: products of two signed bytes need 128. Biases make up for it.
+    const OFFSET: i32;
 
     /// # Safety
     /// Four bytes are readable at `from`.
     unsafe fn activations(self, from: *const u8) -> Self::X;
     fn weights(self, words: Self::V) -> Self::W;
-    /// `acc` plus the four products, as `i32`, wrapping.
+    /// `acc` plus the four products of weights and codes less `OFFSET`, as `i32`, wrapping.
     fn dot(self, acc: Self::V, x: Self::X, w: Self::W) -> Self::V;
     /// `a * b + c` as `f32`, rounded once.
     fn fused_f32(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
@@ -105,6 +107,7 @@ impl Codes for Portable {
     type Bounds = Clamp;
     type W = [u32; 4];
     const PIXELS: usize = 4;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Self::X {

@@ -43,7 +43,7 @@ impl Conv {
     ) -> Self {
         spec.check();
         let (write, bias, factors) = Write::split(finish, &spec, weights);
-        let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
+        let bias = fold_zero_point(&spec, weights, dot_zero_point(isa, x_zero_point), bias);
         let mut panels = Panels::new(&spec, weights, tile_of(isa));
         let kept = Kept::pack(form, &mut panels);
         let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));
@@ -65,7 +65,7 @@ impl Conv {
     /// The form in which the weights are kept and the tier that runs.
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
-        self.kept.name(self.isa.name())
+        self.kept.name(self.isa)
     }
 
     /// Writes the codes of the result to `out`, but not its border. `other` is the image that is added.
@@ -104,13 +104,13 @@ impl Conv {
     }
 }
 
-/// The biases of sums of codes as they are: less the zero point times the sum of the weights.
+/// The biases of sums of codes as [`Codes::dot`] takes them: less the zero point times the sum of the weights.
 /// # Panics
 /// When the weights have not the length of their shape, or an output has more than 65793 taps.
 pub(crate) fn fold_zero_point(
     spec: &ConvSpec,
     weights: &[i8],
-    zero_point: u8,
+    zero_point: i32,
     mut bias: Vec<i32>,
 ) -> Vec<i32> {
     assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
@@ -118,9 +118,23 @@ pub(crate) fn fold_zero_point(
     assert!(taps <= i32::MAX as usize / (255 * 128), "the sum of the taps fits in i32");
     for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
         let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
-        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point.into()));
+        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point));
     }
     bias
+}
+
+/// The zero point of the codes that [`Codes::dot`] multiplies.
+pub(crate) fn dot_zero_point(isa: Isa, zero_point: u8) -> i32 {
+    struct Offset;
+    impl Task for Offset {
+        type Output = i32;
+
+        #[inline(always)]
+        fn run<A: Codes>(self, _: A) -> i32 {
+            A::OFFSET
+        }
+    }
+    i32::from(zero_point) - isa.dispatch(Offset)
 }
 
 /// Calls `run` for ranges of panels and of pixels that cover all, on all threads: few pixels share the panels, many the pixels.
