@@ -25,24 +25,32 @@ pub(crate) trait Products: Quads {
     type X: Copy;
     /// Four signed bytes for each lane, as [`Products::multiply`] takes weights.
     type W: Copy;
-    /// The word in every lane.
-    fn word(self, word: u32) -> Self::X;
-    fn words(self, words: uint32x4_t) -> Self::X;
-    fn weights(self, words: uint32x4_t) -> Self::W;
+    /// As [`Codes::RUN`].
+    const RUN: usize;
+    /// A word for all lanes, the first of the vector, or as many words as a run has.
+    fn run(self, words: int8x16_t) -> Self::X;
+    /// A word for each lane.
+    fn each(self, words: int8x16_t) -> Self::X;
+    fn weights(self, words: int8x16_t) -> Self::W;
     /// `acc` plus the four products in each lane.
     fn multiply(self, acc: int32x4_t, x: Self::X, w: Self::W) -> int32x4_t;
+    /// The same, of word `WORD` of a run.
+    fn multiply_word<const WORD: i32>(self, acc: int32x4_t, x: Self::X, w: Self::W) -> int32x4_t;
     /// `acc` plus the four bytes in each lane, none above 127.
     fn add_bytes(self, acc: uint32x4_t, bytes: uint8x16_t) -> uint32x4_t;
 }
 
 /// The low halves of four words, then the high ones.
+const HALVES: [u8; 16] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
+
+/// As [`HALVES`], of the first word four times.
+const FIRST_HALVES: [u8; 16] = [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3];
+
 #[inline]
 #[target_feature(enable = "neon")]
-fn halves(words: uint32x4_t) -> int8x16_t {
-    const ORDER: [u8; 16] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
+fn in_order(bytes: int8x16_t, order: &[u8; 16]) -> int8x16_t {
     // SAFETY: sixteen readable bytes.
-    let order = unsafe { vld1q_u8(ORDER.as_ptr()) };
-    vqtbl1q_s8(vreinterpretq_s8_u32(words), order)
+    vqtbl1q_s8(bytes, unsafe { vld1q_u8(order.as_ptr()) })
 }
 
 /// The products of a word's low and high halves are summed one after the other, each two neighbours at a time.
@@ -50,19 +58,22 @@ impl Products for Neon {
     type X = int8x16_t;
     type W = int8x16_t;
 
+    /// Each word of a run would take a register for its order, and the sums leave none.
+    const RUN: usize = 1;
+
     #[inline(always)]
-    fn word(self, word: u32) -> int8x16_t {
-        proven!(halves(vdupq_n_u32(word)))
+    fn run(self, words: int8x16_t) -> int8x16_t {
+        proven!(in_order(words, &FIRST_HALVES))
     }
 
     #[inline(always)]
-    fn words(self, words: uint32x4_t) -> int8x16_t {
-        proven!(halves(words))
+    fn each(self, words: int8x16_t) -> int8x16_t {
+        proven!(in_order(words, &HALVES))
     }
 
     #[inline(always)]
-    fn weights(self, words: uint32x4_t) -> int8x16_t {
-        proven!(halves(words))
+    fn weights(self, words: int8x16_t) -> int8x16_t {
+        proven!(in_order(words, &HALVES))
     }
 
     #[inline(always)]
@@ -74,45 +85,55 @@ impl Products for Neon {
     }
 
     #[inline(always)]
+    fn multiply_word<const WORD: i32>(
+        self,
+        acc: int32x4_t,
+        x: int8x16_t,
+        w: int8x16_t,
+    ) -> int32x4_t {
+        self.multiply(acc, x, w)
+    }
+
+    #[inline(always)]
     fn add_bytes(self, acc: uint32x4_t, bytes: uint8x16_t) -> uint32x4_t {
         proven!(vpadalq_u16(acc, vpaddlq_u8(bytes)))
     }
 }
 
-/// Codes for the dot product.
-#[derive(Clone, Copy)]
-pub(crate) enum Factors {
-    /// Those of every lane are in the first word: the instruction takes them from there.
-    Word(int8x16_t),
-    /// Each lane has its own.
-    Words(int8x16_t),
-}
-
+/// The dot product takes any word of a vector for all lanes.
 impl Products for NeonDot {
-    type X = Factors;
+    type X = int8x16_t;
     type W = int8x16_t;
+    const RUN: usize = 4;
 
     #[inline(always)]
-    fn word(self, word: u32) -> Factors {
-        proven!(Factors::Word(vreinterpretq_s8_u32(vsetq_lane_u32::<0>(word, vdupq_n_u32(0)))))
+    fn run(self, words: int8x16_t) -> int8x16_t {
+        words
     }
 
     #[inline(always)]
-    fn words(self, words: uint32x4_t) -> Factors {
-        proven!(Factors::Words(vreinterpretq_s8_u32(words)))
+    fn each(self, words: int8x16_t) -> int8x16_t {
+        words
     }
 
     #[inline(always)]
-    fn weights(self, words: uint32x4_t) -> int8x16_t {
-        proven!(vreinterpretq_s8_u32(words))
+    fn weights(self, words: int8x16_t) -> int8x16_t {
+        words
     }
 
     #[inline(always)]
-    fn multiply(self, acc: int32x4_t, x: Factors, w: int8x16_t) -> int32x4_t {
-        proven!(match x {
-            Factors::Word(x) => dot_with_first(acc, w, x),
-            Factors::Words(x) => dot(acc, w, x),
-        })
+    fn multiply(self, acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
+        proven!(dot(acc, w, x))
+    }
+
+    #[inline(always)]
+    fn multiply_word<const WORD: i32>(
+        self,
+        acc: int32x4_t,
+        x: int8x16_t,
+        w: int8x16_t,
+    ) -> int32x4_t {
+        proven!(dot_lane::<WORD>(acc, w, x))
     }
 
     #[inline(always)]
@@ -139,15 +160,15 @@ fn dot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// `vdotq_laneq_s32` of lane 0, which is stable only since Rust 1.98.
+/// `vdotq_laneq_s32`, which is stable only since Rust 1.98.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn dot_with_first(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+fn dot_lane<const LANE: i32>(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: register arithmetic only, of instructions that this function enables.
     unsafe {
         asm!(
-            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.4b[0]",
-            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.4b[{lane}]",
+            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b, lane = const LANE,
             options(pure, nomem, nostack, preserves_flags)
         );
     }
@@ -195,8 +216,21 @@ pub(crate) struct Bounds {
     high: uint8x16_t,
 }
 
-/// What makes a signed byte of a code, in each byte of a word.
-const SIGNS: u32 = 0x8080_8080;
+/// Codes less 128. The compiler would exchange an intrinsic's place with the load's, and do it in a register of the core.
+#[inline]
+#[target_feature(enable = "neon")]
+fn signed(codes: uint8x16_t) -> int8x16_t {
+    let signed;
+    // SAFETY: register arithmetic only, of instructions that this function enables.
+    unsafe {
+        asm!(
+            "eor {signed:v}.16b, {codes:v}.16b, {signs:v}.16b",
+            signed = lateout(vreg) signed, codes = in(vreg) codes, signs = in(vreg) vdupq_n_u8(128),
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    signed
+}
 
 impl<T: Products> Codes for T {
     type X = <T as Products>::X;
@@ -204,21 +238,45 @@ impl<T: Products> Codes for T {
     type Bounds = Bounds;
     const PIXELS: usize = 8;
     const OFFSET: i32 = 128;
+    const RUN: usize = <T as Products>::RUN;
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Self::X {
         // SAFETY: the caller promises four readable bytes; the read needs no alignment.
-        self.word(unsafe { from.cast::<u32>().read_unaligned() } ^ SIGNS)
+        let word = unsafe { from.cast::<u32>().read_unaligned() };
+        Products::run(
+            self,
+            proven!({
+                let words = vsetq_lane_u32::<0>(word, vdupq_n_u32(0));
+                signed(vreinterpretq_u8_u32(words))
+            }),
+        )
+    }
+
+    #[inline(always)]
+    unsafe fn run(self, from: *const u8) -> Self::X {
+        if <T as Products>::RUN == 1 {
+            // SAFETY: the caller promises four readable bytes.
+            return unsafe { self.activations(from) };
+        }
+        // SAFETY: the caller promises sixteen readable bytes.
+        Products::run(self, proven!(signed(vld1q_u8(from))))
     }
 
     #[inline(always)]
     fn weights(self, words: uint32x4_t) -> Self::W {
-        Products::weights(self, words)
+        Products::weights(self, proven!(vreinterpretq_s8_u32(words)))
     }
 
     #[inline(always)]
     fn dot(self, acc: uint32x4_t, x: Self::X, w: Self::W) -> uint32x4_t {
         proven!(vreinterpretq_u32_s32(self.multiply(vreinterpretq_s32_u32(acc), x, w)))
+    }
+
+    #[inline(always)]
+    fn dot_word<const WORD: i32>(self, acc: uint32x4_t, x: Self::X, w: Self::W) -> uint32x4_t {
+        let acc = proven!(vreinterpretq_s32_u32(acc));
+        proven!(vreinterpretq_u32_s32(self.multiply_word::<WORD>(acc, x, w)))
     }
 
     #[inline(always)]
@@ -275,7 +333,7 @@ impl<T: Products> Codes for T {
 
     #[inline(always)]
     fn spread(self, words: uint32x4_t) -> Self::X {
-        proven!(self.words(veorq_u32(words, vdupq_n_u32(SIGNS))))
+        self.each(proven!(signed(vreinterpretq_u8_u32(words))))
     }
 
     #[inline(always)]
