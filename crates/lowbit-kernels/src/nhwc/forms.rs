@@ -105,6 +105,7 @@ impl Kept {
     }
 
     /// The weights of a panel a byte each, which `room` holds where they are packed: `size` is words of the inner dimension and lanes.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn words<'a, A: Codes>(
         &self,
