@@ -3,6 +3,11 @@
 //! A vector is `LANES` words of 32 bits; a word is one `f32` or a pair of `i16`. Methods are `#[inline(always)]` so that
 //! they melt into the `#[target_feature]` function of [`crate::isa::Isa::dispatch`]. No loop lives here.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Quads;
+
 /// One tier's vectors. The implementing token proves that the CPU has the instructions.
 pub(crate) trait Arch: Copy + Send + Sync {
     type V: Copy;

@@ -1,6 +1,6 @@
 //! Which instruction set runs: found once, forced by `LOWBIT_ISA`, and proved by tokens.
 //!
-//! A token ([`Avx2`], [`Avx512`]) has a private field and is made here alone, after the CPU was asked; so holding one
+//! A token ([`Avx2`], [`Avx512`], [`Neon`], [`NeonDot`]) has a private field and is made here alone, after the CPU was asked; so holding one
 //! proves that the instructions exist. [`Isa::dispatch`] is the single door from run time to compiled tier: it calls a
 //! `#[target_feature]` function into which the generic body of a [`Task`] is inlined. This module knows no kernel.
 
@@ -29,6 +29,13 @@ impl Amx {
         unsafe { run_avx512(self.0, task) }
     }
 }
+/// Proof that the CPU has AArch64's vectors of 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neon(());
+
+/// Proof that the CPU has AArch64's dot products of bytes (FEAT_DotProd) besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeonDot(());
 
 /// The tier of instructions that a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +48,10 @@ pub enum Isa {
     Avx512(Avx512),
     /// As [`Isa::Avx512`]; dense convolutions of codes run on the matrix unit.
     Amx(Amx),
+    /// AArch64 with NEON.
+    Neon(Neon),
+    /// AArch64 with NEON and dot products of bytes.
+    NeonDot(NeonDot),
 }
 
 /// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
@@ -75,20 +86,15 @@ impl Isa {
         self.dispatch(Plain(body))
     }
 
-    /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it
-    /// (`portable`, `avx2`, `avx512`, `amx`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
+    /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it (`portable`, `avx2`, `avx512`,
+    /// `amx`, `neon`, `neondot`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
     #[must_use]
     pub fn current() -> Self {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
         *CURRENT.get_or_init(|| {
-            let available = Self::available();
-            let rank = match std::env::var("LOWBIT_ISA").as_deref() {
-                Ok("portable") => 0,
-                Ok("avx2") => 1,
-                Ok("avx512") => 2,
-                Ok(_) | Err(_) => 3,
-            };
-            available[rank.min(available.len() - 1)]
+            let (available, forced) = (Self::available(), std::env::var("LOWBIT_ISA"));
+            let named = available.iter().find(|isa| forced.as_deref() == Ok(isa.name()));
+            *named.unwrap_or(&available[available.len() - 1])
         })
     }
 
@@ -99,6 +105,8 @@ impl Isa {
         tiers.extend(detect_avx2().map(Self::Avx2));
         tiers.extend(detect_avx512().map(Self::Avx512));
         tiers.extend(detect_amx().map(Self::Amx));
+        tiers.extend(detect_neon().map(Self::Neon));
+        tiers.extend(detect_neon_dot().map(Self::NeonDot));
         tiers
     }
 
@@ -110,14 +118,16 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             Self::Avx512(_) => "avx512",
             Self::Amx(_) => "amx",
+            Self::Neon(_) => "neon",
+            Self::NeonDot(_) => "neondot",
         }
     }
 
-    /// The proof of AVX-512, of the tiers that have it.
-    pub(crate) fn avx512(self) -> Option<Avx512> {
+    /// The tier of what runs on vectors.
+    pub(crate) fn vectors(self) -> Self {
         match self {
-            Self::Portable | Self::Avx2(_) => None,
-            Self::Avx512(token) | Self::Amx(Amx(token)) => Some(token),
+            Self::Amx(Amx(token)) => Self::Avx512(token),
+            isa => isa,
         }
     }
 
@@ -138,7 +148,8 @@ impl Isa {
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
         match self {
-            Self::Portable => task.run(crate::arch::Portable),
+            // No other token is ever made for this architecture.
+            Self::Portable | Self::Neon(_) | Self::NeonDot(_) => task.run(crate::arch::Portable),
             // SAFETY: the token is made only after the CPU reported these features.
             Self::Avx2(token) => unsafe { run_avx2(token, task) },
             // SAFETY: the token is made only after the CPU reported these features.
@@ -146,11 +157,39 @@ impl Isa {
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
+        match self {
+            // No other token is ever made for this architecture.
+            Self::Portable | Self::Avx2(_) | Self::Avx512(_) | Self::Amx(_) => {
+                task.run(crate::arch::Portable)
+            }
+            Self::Neon(token) => task.run(token),
+            // SAFETY: the token is made only after the CPU reported these features.
+            Self::NeonDot(token) => unsafe { run_neon_dot(token, task) },
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
         task.run(crate::arch::Portable)
     }
 }
+
+/// A kind of kernel and the tier that runs it.
+macro_rules! kernel_name {
+    ($kind:literal, $isa:expr) => {
+        match $isa {
+            $crate::isa::Isa::Portable => concat!($kind, " portable"),
+            $crate::isa::Isa::Avx2(_) => concat!($kind, " avx2"),
+            $crate::isa::Isa::Avx512(_) => concat!($kind, " avx512"),
+            $crate::isa::Isa::Amx(_) => concat!($kind, " amx"),
+            $crate::isa::Isa::Neon(_) => concat!($kind, " neon"),
+            $crate::isa::Isa::NeonDot(_) => concat!($kind, " neondot"),
+        }
+    };
+}
+pub(crate) use kernel_name;
 
 /// The register tile of a tier: `rows` broadcast operands against `vectors` of `lanes` words.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +214,12 @@ fn run_avx2<T: Task>(token: Avx2, task: T) -> T::Output {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 fn run_avx512<T: Task>(token: Avx512, task: T) -> T::Output {
+    task.run(token)
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+fn run_neon_dot<T: Task>(token: NeonDot, task: T) -> T::Output {
     task.run(token)
 }
 
@@ -238,5 +283,28 @@ fn detect_avx2() -> Option<Avx2> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect_avx512() -> Option<Avx512> {
+    None
+}
+
+/// The kernels take the first byte of a word for the lowest.
+#[cfg(target_arch = "aarch64")]
+fn detect_neon() -> Option<Neon> {
+    let found = cfg!(target_endian = "little") && std::arch::is_aarch64_feature_detected!("neon");
+    found.then_some(Neon(()))
+}
+
+#[cfg(target_arch = "aarch64")]
+fn detect_neon_dot() -> Option<NeonDot> {
+    let found = detect_neon().is_some() && std::arch::is_aarch64_feature_detected!("dotprod");
+    found.then_some(NeonDot(()))
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn detect_neon() -> Option<Neon> {
+    None
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn detect_neon_dot() -> Option<NeonDot> {
     None
 }

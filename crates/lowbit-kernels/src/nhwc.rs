@@ -25,6 +25,8 @@ mod finish;
 mod forms;
 mod layout;
 pub mod naive;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod panels;
 mod peak;
 mod pool;

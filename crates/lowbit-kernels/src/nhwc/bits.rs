@@ -20,7 +20,7 @@ use super::popcount::{SignTask, Signs, V, dispatch, has_popcount};
 use super::spec::{ConvSpec, Finish};
 use super::tile::Layer;
 use crate::arch::Arch;
-use crate::isa::{Isa, Task};
+use crate::isa::{Isa, Task, kernel_name};
 
 /// Channels of a word.
 const WORD: usize = 32;
@@ -131,15 +131,11 @@ impl SignConv {
     /// The kind of kernel and the tier that runs.
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
-        match (self.isa, has_popcount(self.isa), self.planes) {
-            (Isa::Portable, _, 1) => "binary portable",
-            (Isa::Portable, _, _) => "ternary portable",
-            (Isa::Avx2(_), _, 1) => "binary avx2",
-            (Isa::Avx2(_), _, _) => "ternary avx2",
-            (Isa::Avx512(_) | Isa::Amx(_), true, 1) => "binary avx512 popcnt",
-            (Isa::Avx512(_) | Isa::Amx(_), true, _) => "ternary avx512 popcnt",
-            (Isa::Avx512(_) | Isa::Amx(_), false, 1) => "binary avx512",
-            (Isa::Avx512(_) | Isa::Amx(_), false, _) => "ternary avx512",
+        match (has_popcount(self.isa), self.planes) {
+            (true, 1) => "binary avx512 popcnt",
+            (true, _) => "ternary avx512 popcnt",
+            (false, 1) => kernel_name!("binary", self.isa.vectors()),
+            (false, _) => kernel_name!("ternary", self.isa.vectors()),
         }
     }
 

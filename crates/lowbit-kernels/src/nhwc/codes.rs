@@ -19,7 +19,7 @@ impl Clamp {
 
 /// Vectors of sums of products of codes, and how codes come and go.
 pub(crate) trait Codes: Ones {
-    /// Four codes of one pixel, in every lane, ready for [`Codes::dot`].
+    /// Four codes in each lane, ready for [`Codes::dot`], or of one pixel, ready for [`Codes::dot_word`].
     type X: Copy;
     /// Four weights in each lane, ready for [`Codes::dot`].
     type W: Copy;
@@ -27,13 +27,31 @@ pub(crate) trait Codes: Ones {
     type Bounds: Copy;
     /// Pixels of the register tile of two vectors.
     const PIXELS: usize;
+    /// What [`Codes::dot`] takes off each code: products of two signed bytes need 128. Biases make up for it.
+    const OFFSET: i32;
+    /// Words that [`Codes::run`] reads: 1 or 4.
+    const RUN: usize = 1;
 
+    /// Four codes of one pixel, as word 0 of [`Codes::dot_word`].
     /// # Safety
     /// Four bytes are readable at `from`.
     unsafe fn activations(self, from: *const u8) -> Self::X;
+    /// The codes of one pixel in `RUN` words, ready for [`Codes::dot_word`].
+    /// # Safety
+    /// As many words of four bytes are readable at `from`.
+    #[inline(always)]
+    unsafe fn run(self, from: *const u8) -> Self::X {
+        // SAFETY: as this function's; a run is one word where a tier says nothing else.
+        unsafe { self.activations(from) }
+    }
     fn weights(self, words: Self::V) -> Self::W;
-    /// `acc` plus the four products, as `i32`, wrapping.
+    /// `acc` plus the four products of weights and codes less `OFFSET`, as `i32`, wrapping.
     fn dot(self, acc: Self::V, x: Self::X, w: Self::W) -> Self::V;
+    /// As [`Codes::dot`], with the four codes of word `WORD` of a pixel in every lane.
+    #[inline(always)]
+    fn dot_word<const WORD: i32>(self, acc: Self::V, x: Self::X, w: Self::W) -> Self::V {
+        self.dot(acc, x, w)
+    }
     /// `a * b + c` as `f32`, rounded once.
     fn fused_f32(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `i32` to the nearest `f32`.
@@ -105,6 +123,7 @@ impl Codes for Portable {
     type Bounds = Clamp;
     type W = [u32; 4];
     const PIXELS: usize = 4;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Self::X {

@@ -47,7 +47,7 @@ impl Conv {
     ) -> Self {
         spec.check();
         let (write, bias, factors) = Write::split(finish, &spec, weights);
-        let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
+        let bias = fold_zero_point(&spec, weights, dot_zero_point(isa, x_zero_point), bias);
         let mut panels = Panels::new(&spec, weights, tile_of(isa));
         let kept = Kept::pack(form, &mut panels);
         let (bias, factors) = (panels.spread(&bias), panels.spread(&factors));
@@ -85,10 +85,10 @@ impl Conv {
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
         #[cfg(target_arch = "x86_64")]
-        if matches!(self.isa, Isa::Amx(_)) && self.tiling.is_none() {
-            return self.kept.name("avx512");
+        if self.tiling.is_none() {
+            return self.kept.name(self.isa.vectors());
         }
-        self.kept.name(self.isa.name())
+        self.kept.name(self.isa)
     }
 
     /// Writes the codes of the result to `out`, but not its border. `other` is the image that is added.
@@ -132,13 +132,13 @@ impl Conv {
     }
 }
 
-/// The biases of sums of codes as they are: less the zero point times the sum of the weights.
+/// The biases of sums of codes as [`Codes::dot`] takes them: less the zero point times the sum of the weights.
 /// # Panics
 /// When the weights have not the length of their shape, or an output has more than 65793 taps.
 pub(crate) fn fold_zero_point(
     spec: &ConvSpec,
     weights: &[i8],
-    zero_point: u8,
+    zero_point: i32,
     mut bias: Vec<i32>,
 ) -> Vec<i32> {
     assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
@@ -146,9 +146,23 @@ pub(crate) fn fold_zero_point(
     assert!(taps <= i32::MAX as usize / (255 * 128), "the sum of the taps fits in i32");
     for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
         let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
-        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point.into()));
+        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point));
     }
     bias
+}
+
+/// The zero point of the codes that [`Codes::dot`] multiplies.
+pub(crate) fn dot_zero_point(isa: Isa, zero_point: u8) -> i32 {
+    struct Offset;
+    impl Task for Offset {
+        type Output = i32;
+
+        #[inline(always)]
+        fn run<A: Codes>(self, _: A) -> i32 {
+            A::OFFSET
+        }
+    }
+    i32::from(zero_point) - isa.dispatch(Offset)
 }
 
 /// Calls `run` for ranges of panels and of pixels that cover all, on all threads: few pixels share the panels, many the pixels.

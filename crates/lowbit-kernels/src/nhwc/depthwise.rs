@@ -20,11 +20,11 @@ use std::ops::Range;
 
 use super::arena::Words;
 use super::codes::{Codes, interleaved};
-use super::conv::{Conv, fold_zero_point, share};
+use super::conv::{Conv, dot_zero_point, fold_zero_point, share};
 use super::finish::{At, Other, Write, codes, scaled};
 use super::pool::Pool;
 use super::spec::{ConvSpec, Finish, WeightForm};
-use crate::isa::{Isa, Task};
+use crate::isa::{Isa, Task, kernel_name};
 
 /// A convolution of each channel by itself, its weights packed for one tier.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Depthwise {
         }
         spec.check();
         let (write, bias, factors) = Write::split(finish, &spec, weights);
-        let bias = fold_zero_point(&spec, weights, x_zero_point, bias);
+        let bias = fold_zero_point(&spec, weights, dot_zero_point(isa, x_zero_point), bias);
         let block = block_of(isa);
         let joined = joined(&spec, &write, block);
         let channels = Channels {
@@ -106,11 +106,7 @@ impl Depthwise {
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
         match &self.0 {
-            Kind::Channels(channels) => match channels.isa {
-                Isa::Portable => "depthwise portable",
-                Isa::Avx2(_) => "depthwise avx2",
-                Isa::Avx512(_) | Isa::Amx(_) => "depthwise avx512",
-            },
+            Kind::Channels(channels) => kernel_name!("depthwise", channels.isa.vectors()),
             Kind::Groups(conv) => conv.kernel_name(),
         }
     }

@@ -9,6 +9,7 @@ use super::arena::Words;
 use super::codes::Codes;
 use super::panels::Panels;
 use super::spec::WeightForm;
+use crate::isa::{Isa, kernel_name};
 
 /// Values of a table.
 const ENTRIES: usize = 16;
@@ -104,6 +105,7 @@ impl Kept {
     }
 
     /// The weights of a panel a byte each, which `room` holds where they are packed: `size` is words of the inner dimension and lanes.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn words<'a, A: Codes>(
         &self,
@@ -128,33 +130,12 @@ impl Kept {
     }
 
     /// The form and the tier.
-    pub(crate) fn name(&self, tier: &str) -> &'static str {
-        let names = match self {
-            Self::Bytes => ["int8 portable", "int8 avx2", "int8 avx512", "int8 amx"],
-            Self::Four(_) => [
-                "4-bit table portable",
-                "4-bit table avx2",
-                "4-bit table avx512",
-                "4-bit table amx",
-            ],
-            Self::Two(_) => [
-                "2-bit table portable",
-                "2-bit table avx2",
-                "2-bit table avx512",
-                "2-bit table amx",
-            ],
-            Self::One(_) => [
-                "1-bit table portable",
-                "1-bit table avx2",
-                "1-bit table avx512",
-                "1-bit table amx",
-            ],
-        };
-        match tier {
-            "portable" => names[0],
-            "avx2" => names[1],
-            "amx" => names[3],
-            _ => names[2],
+    pub(crate) fn name(&self, isa: Isa) -> &'static str {
+        match self {
+            Self::Bytes => kernel_name!("int8", isa),
+            Self::Four(_) => kernel_name!("4-bit table", isa),
+            Self::Two(_) => kernel_name!("2-bit table", isa),
+            Self::One(_) => kernel_name!("1-bit table", isa),
         }
     }
 }

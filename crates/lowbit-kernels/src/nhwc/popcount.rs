@@ -36,7 +36,7 @@ pub(crate) trait SignTask {
 /// Runs a task on `isa`, and on AVX-512 with VPOPCNTDQ where the CPU has it.
 pub(crate) fn dispatch<T: SignTask>(isa: Isa, task: T) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(token) = isa.avx512()
+    if let Isa::Avx512(token) = isa.vectors()
         && is_x86_feature_detected!("avx512vpopcntdq")
     {
         // SAFETY: the token proves all features but the last, which was just found.
@@ -48,7 +48,7 @@ pub(crate) fn dispatch<T: SignTask>(isa: Isa, task: T) {
 /// Whether [`dispatch`] counts bits by one instruction.
 pub(crate) fn has_popcount(isa: Isa) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if isa.avx512().is_some() {
+    if let Isa::Avx512(_) = isa.vectors() {
         return is_x86_feature_detected!("avx512vpopcntdq");
     }
     let _ = isa;
@@ -72,7 +72,7 @@ impl<T: SignTask> Task for OfIsa<T> {
     }
 }
 
-/// A tier that counts the ones of nibbles by a table, or one by one.
+/// A tier that counts the ones of nibbles by a table, of bytes, or one by one.
 #[derive(Clone, Copy)]
 pub(crate) struct Nibbles<A>(A);
 
@@ -86,12 +86,12 @@ impl<A: Codes> Signs for Nibbles<A> {
 
     #[inline(always)]
     fn differing(self, acc: A::V, x: A::V, w: A::V) -> A::V {
-        self.0.add_i32(acc, self.0.ones(self.0.xor(x, w)))
+        self.0.add_ones(acc, self.0.xor(x, w))
     }
 
     #[inline(always)]
     fn differing_in(self, acc: A::V, x: A::V, (w, mask): (A::V, A::V)) -> A::V {
-        self.0.add_i32(acc, self.0.ones(self.0.and(self.0.xor(x, w), mask)))
+        self.0.add_ones(acc, self.0.and(self.0.xor(x, w), mask))
     }
 
     #[inline(always)]
@@ -106,6 +106,13 @@ pub(crate) trait Ones: crate::arch::Arch {
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     /// How many bits of each lane are set.
     fn ones(self, words: Self::V) -> Self::V;
+
+    /// `acc` plus how many bits of each lane are set.
+    #[inline(always)]
+    fn add_ones(self, acc: Self::V, words: Self::V) -> Self::V {
+        self.add_i32(acc, self.ones(words))
+    }
+
     /// A bit for each lane, the first one lowest: whether `a >= b` as `i32`.
     fn at_least(self, a: Self::V, b: Self::V) -> u32;
 }

@@ -199,7 +199,10 @@ unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: us
     offsets: &[u32],
     (weights, bias): (*const u32, *const i32),
 ) -> [[A::V; N]; R] {
-    let block = const { if S > F::WORDS { S } else { F::WORDS } };
+    let block = const {
+        let sets = if S > F::WORDS { S } else { F::WORDS };
+        if sets > A::RUN { sets } else { A::RUN }
+    };
     let mut sums = [[[arch.splat(0); N]; R]; S];
     for n in 0..N {
         // SAFETY: the caller promises `N` vectors of biases.
@@ -211,10 +214,25 @@ unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: us
     let mut weights = weights;
     let mut blocks = offsets.chunks_exact(block);
     for offsets in &mut blocks {
-        for j in 0..block {
-            // SAFETY: the caller promises what one word of the inner dimension reads.
-            unsafe {
-                step::<A, F, R, N>(arch, form, x, (offsets[j], weights, j), &mut sums[j % S]);
+        if A::RUN == 4 && offsets.windows(2).all(|pair| pair[1] == pair[0] + 4) {
+            for j in (0..block).step_by(A::RUN) {
+                // SAFETY: the caller promises what these words of the inner dimension read.
+                unsafe {
+                    run_of_four::<A, F, R, N, S>(
+                        arch,
+                        form,
+                        x,
+                        (offsets[j], weights, j),
+                        &mut sums,
+                    );
+                }
+            }
+        } else {
+            for j in 0..block {
+                // SAFETY: the caller promises what one word of the inner dimension reads.
+                unsafe {
+                    step::<A, F, R, N>(arch, form, x, (offsets[j], weights, j), &mut sums[j % S]);
+                }
             }
         }
         // SAFETY: the weights of this block are followed by those of the rest.
@@ -238,6 +256,72 @@ unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: us
     total
 }
 
+/// Adds four words of the inner dimension that follow one another in each pixel, from the `j`th of the block that begins at `weights`.
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn run_of_four<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: usize>(
+    arch: A,
+    form: F,
+    x: [*const u8; R],
+    (offset, weights, j): (u32, *const u32, usize),
+    sums: &mut [[[A::V; N]; R]; S],
+) {
+    // SAFETY: the caller promises four bytes at each pixel and offset.
+    let mut codes = [unsafe { arch.run(x[0].add(offset as usize)) }; R];
+    for r in 1..R {
+        // SAFETY: as above.
+        codes[r] = unsafe { arch.run(x[r].add(offset as usize)) };
+    }
+    // Written out, as the compiler finds a loop around these too long to unroll.
+    // SAFETY: as this function's.
+    unsafe {
+        word::<A, F, R, N, 0>(arch, form, &codes, (weights, j), &mut sums[j % S]);
+        word::<A, F, R, N, 1>(arch, form, &codes, (weights, j + 1), &mut sums[(j + 1) % S]);
+        word::<A, F, R, N, 2>(arch, form, &codes, (weights, j + 2), &mut sums[(j + 2) % S]);
+        word::<A, F, R, N, 3>(arch, form, &codes, (weights, j + 3), &mut sums[(j + 3) % S]);
+    }
+}
+
+/// Adds word `I` of a run, the `j`th of the block that begins at `weights`.
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn word<A: Codes, F: Form<A>, const R: usize, const N: usize, const I: i32>(
+    arch: A,
+    form: F,
+    codes: &[A::X; R],
+    (weights, j): (*const u32, usize),
+    sums: &mut [[A::V; N]; R],
+) {
+    // SAFETY: as this function's.
+    let w = unsafe { panel_word::<A, F, N>(arch, form, weights, j) };
+    for r in 0..R {
+        for n in 0..N {
+            sums[r][n] = arch.dot_word::<I>(sums[r][n], codes[r], w[n]);
+        }
+    }
+}
+
+/// The weights of the `j`th word of the block that begins at `weights`.
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn panel_word<A: Codes, F: Form<A>, const N: usize>(
+    arch: A,
+    form: F,
+    weights: *const u32,
+    j: usize,
+) -> [A::W; N] {
+    let mut w = [arch.weights(arch.splat(0)); N];
+    for (n, w) in w.iter_mut().enumerate() {
+        // SAFETY: the caller promises `N` vectors for each `F::WORDS` words.
+        let packed = unsafe { arch.load(weights.add((j / F::WORDS * N + n) * A::LANES)) };
+        *w = arch.weights(form.unpack(arch, packed, j % F::WORDS));
+    }
+    w
+}
+
 /// Adds one word of the inner dimension, the `j`th of the block that begins at `weights`.
 /// # Safety
 /// As [`sums`].
@@ -249,17 +333,13 @@ unsafe fn step<A: Codes, F: Form<A>, const R: usize, const N: usize>(
     (offset, weights, j): (u32, *const u32, usize),
     sums: &mut [[A::V; N]; R],
 ) {
-    let mut w = [arch.weights(arch.splat(0)); N];
-    for (n, w) in w.iter_mut().enumerate() {
-        // SAFETY: the caller promises `N` vectors for each `F::WORDS` words.
-        let packed = unsafe { arch.load(weights.add((j / F::WORDS * N + n) * A::LANES)) };
-        *w = arch.weights(form.unpack(arch, packed, j % F::WORDS));
-    }
+    // SAFETY: as this function's.
+    let w = unsafe { panel_word::<A, F, N>(arch, form, weights, j) };
     for r in 0..R {
         // SAFETY: the caller promises four bytes at each pixel and offset.
         let x = unsafe { arch.activations(x[r].add(offset as usize)) };
         for n in 0..N {
-            sums[r][n] = arch.dot(sums[r][n], x, w[n]);
+            sums[r][n] = arch.dot_word::<0>(sums[r][n], x, w[n]);
         }
     }
 }

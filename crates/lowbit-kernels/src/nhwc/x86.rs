@@ -34,6 +34,7 @@ impl Codes for Avx2 {
     type Bounds = Bounds<__m256i>;
     type W = Pairs;
     const PIXELS: usize = 4;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Pairs {
@@ -216,6 +217,7 @@ impl Codes for Avx512 {
     type Bounds = Bounds<__m512i>;
     type W = __m512i;
     const PIXELS: usize = 8;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> __m512i {
