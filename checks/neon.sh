@@ -13,7 +13,7 @@ linker=aarch64-linux-gnu-gcc
 cpus=(max cortex-a72)
 # Random cases of each property, and drawn graphs; emulation is slow.
 cases=60
-graphs=60
+graphs=500
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
