@@ -21,21 +21,21 @@ macro_rules! proven {
 
 /// What the tiers, which are tokens, do each in its own way.
 pub(crate) trait Products: Quads {
-    /// Four signed bytes for each lane, as [`Products::multiply`] takes codes.
-    type X: Copy;
-    /// Four signed bytes for each lane, as [`Products::multiply`] takes weights.
-    type W: Copy;
     /// As [`Codes::RUN`].
     const RUN: usize;
     /// A word for all lanes, the first of the vector, or as many words as a run has.
-    fn run(self, words: int8x16_t) -> Self::X;
-    /// A word for each lane.
-    fn each(self, words: int8x16_t) -> Self::X;
-    fn weights(self, words: int8x16_t) -> Self::W;
+    fn run(self, words: int8x16_t) -> int8x16_t;
+    /// A word for each lane, of codes or of weights.
+    fn each(self, words: int8x16_t) -> int8x16_t;
     /// `acc` plus the four products in each lane.
-    fn multiply(self, acc: int32x4_t, x: Self::X, w: Self::W) -> int32x4_t;
+    fn multiply(self, acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t;
     /// The same, of word `WORD` of a run.
-    fn multiply_word<const WORD: i32>(self, acc: int32x4_t, x: Self::X, w: Self::W) -> int32x4_t;
+    fn multiply_word<const WORD: i32>(
+        self,
+        acc: int32x4_t,
+        x: int8x16_t,
+        w: int8x16_t,
+    ) -> int32x4_t;
     /// `acc` plus the four bytes in each lane, none above 127.
     fn add_bytes(self, acc: uint32x4_t, bytes: uint8x16_t) -> uint32x4_t;
 }
@@ -55,9 +55,6 @@ fn in_order(bytes: int8x16_t, order: &[u8; 16]) -> int8x16_t {
 
 /// The products of a word's low and high halves are summed one after the other, each two neighbours at a time.
 impl Products for Neon {
-    type X = int8x16_t;
-    type W = int8x16_t;
-
     /// Each word of a run would take a register for its order, and the sums leave none.
     const RUN: usize = 1;
 
@@ -68,11 +65,6 @@ impl Products for Neon {
 
     #[inline(always)]
     fn each(self, words: int8x16_t) -> int8x16_t {
-        proven!(in_order(words, &HALVES))
-    }
-
-    #[inline(always)]
-    fn weights(self, words: int8x16_t) -> int8x16_t {
         proven!(in_order(words, &HALVES))
     }
 
@@ -102,8 +94,6 @@ impl Products for Neon {
 
 /// The dot product takes any word of a vector for all lanes.
 impl Products for NeonDot {
-    type X = int8x16_t;
-    type W = int8x16_t;
     const RUN: usize = 4;
 
     #[inline(always)]
@@ -113,11 +103,6 @@ impl Products for NeonDot {
 
     #[inline(always)]
     fn each(self, words: int8x16_t) -> int8x16_t {
-        words
-    }
-
-    #[inline(always)]
-    fn weights(self, words: int8x16_t) -> int8x16_t {
         words
     }
 
@@ -233,15 +218,15 @@ fn signed(codes: uint8x16_t) -> int8x16_t {
 }
 
 impl<T: Products> Codes for T {
-    type X = <T as Products>::X;
-    type W = <T as Products>::W;
+    type X = int8x16_t;
+    type W = int8x16_t;
     type Bounds = Bounds;
     const PIXELS: usize = 8;
     const OFFSET: i32 = 128;
     const RUN: usize = <T as Products>::RUN;
 
     #[inline(always)]
-    unsafe fn activations(self, from: *const u8) -> Self::X {
+    unsafe fn activations(self, from: *const u8) -> int8x16_t {
         // SAFETY: the caller promises four readable bytes; the read needs no alignment.
         let word = unsafe { from.cast::<u32>().read_unaligned() };
         Products::run(
@@ -254,7 +239,7 @@ impl<T: Products> Codes for T {
     }
 
     #[inline(always)]
-    unsafe fn run(self, from: *const u8) -> Self::X {
+    unsafe fn run(self, from: *const u8) -> int8x16_t {
         if <T as Products>::RUN == 1 {
             // SAFETY: the caller promises four readable bytes.
             return unsafe { self.activations(from) };
@@ -264,17 +249,17 @@ impl<T: Products> Codes for T {
     }
 
     #[inline(always)]
-    fn weights(self, words: uint32x4_t) -> Self::W {
-        Products::weights(self, proven!(vreinterpretq_s8_u32(words)))
+    fn weights(self, words: uint32x4_t) -> int8x16_t {
+        self.each(proven!(vreinterpretq_s8_u32(words)))
     }
 
     #[inline(always)]
-    fn dot(self, acc: uint32x4_t, x: Self::X, w: Self::W) -> uint32x4_t {
+    fn dot(self, acc: uint32x4_t, x: int8x16_t, w: int8x16_t) -> uint32x4_t {
         proven!(vreinterpretq_u32_s32(self.multiply(vreinterpretq_s32_u32(acc), x, w)))
     }
 
     #[inline(always)]
-    fn dot_word<const WORD: i32>(self, acc: uint32x4_t, x: Self::X, w: Self::W) -> uint32x4_t {
+    fn dot_word<const WORD: i32>(self, acc: uint32x4_t, x: int8x16_t, w: int8x16_t) -> uint32x4_t {
         let acc = proven!(vreinterpretq_s32_u32(acc));
         proven!(vreinterpretq_u32_s32(self.multiply_word::<WORD>(acc, x, w)))
     }
@@ -332,7 +317,7 @@ impl<T: Products> Codes for T {
     }
 
     #[inline(always)]
-    fn spread(self, words: uint32x4_t) -> Self::X {
+    fn spread(self, words: uint32x4_t) -> int8x16_t {
         self.each(proven!(signed(vreinterpretq_u8_u32(words))))
     }
 
