@@ -9,34 +9,62 @@ use lowbit_kernels::nhwc::Pool;
 use lowbit_runtime::{Model, Network, Plan};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, images};
+use crate::draw::{draw, draw_signs, images};
+
+/// Runs a graph and the network compiled for every tier, on one and three threads.
+fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
+    let network = Network::new(graph, dims).expect("every drawn graph compiles");
+    let session = Session::new(graph).expect("every drawn graph is valid");
+    for isa in Isa::available() {
+        let plan = Plan::new(&network, isa);
+        let (mut memory, mut scores) = (plan.memory(), vec![0.0; plan.output_len()]);
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            let image = images(dims, 1, seed + threads as u64);
+            let feed = Tensor::new(dims.clone(), image.clone());
+            let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
+            plan.run(&image, &mut scores, &mut memory, &pool);
+            let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(&scores),
+                bits(expected[0].f32s()),
+                "seed {seed}, {}, {threads} threads\n{}",
+                isa.name(),
+                graph.dump()
+            );
+        }
+    }
+}
 
 #[test]
 fn compiled_networks_equal_the_graph_bit_for_bit() {
-    for seed in 0..1500 {
-        let (graph, dims) = draw(seed);
-        let network = Network::new(&graph, &dims).expect("every drawn graph compiles");
-        let session = Session::new(&graph).expect("every drawn graph is valid");
-        for isa in Isa::available() {
-            let plan = Plan::new(&network, isa);
-            let (mut memory, mut scores) = (plan.memory(), vec![0.0; plan.output_len()]);
-            for threads in [1, 3] {
-                let pool = Pool::new(threads);
-                let image = images(&dims, 1, seed + threads as u64);
-                let feed = Tensor::new(dims.clone(), image.clone());
-                let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
-                plan.run(&image, &mut scores, &mut memory, &pool);
-                let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
-                assert_eq!(
-                    bits(&scores),
-                    bits(expected[0].f32s()),
-                    "seed {seed}, {}, {threads} threads\n{}",
-                    isa.name(),
-                    graph.dump()
-                );
-            }
-        }
+    (0..1500).for_each(|seed| check(&draw(seed), seed));
+}
+
+#[test]
+fn networks_of_signs_equal_the_graph_bit_for_bit() {
+    (0..1500).for_each(|seed| check(&draw_signs(seed), seed));
+}
+
+#[test]
+fn convolutions_of_signs_run_on_bits() {
+    let (mut convs, mut on_bits, mut packed, mut chained) = (0, 0, 0, 0);
+    for seed in 0..300 {
+        let (graph, dims) = draw_signs(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        let steps = Plan::new(&network, Isa::Portable).steps();
+        let is_signs = |kernel: Option<&str>| {
+            kernel.is_some_and(|k| k.starts_with("binary") || k.starts_with("ternary"))
+        };
+        convs += steps.iter().filter(|step| step.name == "signs" && step.kind != "island").count();
+        let bits = steps.iter().filter(|step| is_signs(step.kernel)).count();
+        let packs = steps.iter().filter(|step| step.kind == "signs").count();
+        (on_bits, packed, chained) = (on_bits + bits, packed + packs, chained + bits - packs);
+        assert!(steps.iter().all(|step| step.kind != "island" || step.name == "softmax"));
     }
+    // Not on bits: distances and units of 3, and what a pool lies before.
+    assert!(convs > 300 && on_bits * 10 > convs * 5, "{on_bits} of {convs}");
+    assert!(packed > 100 && chained > 5, "{packed} packed, {chained} chained");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use lowbit_kernels::nhwc::ImageLayout;
 use lowbit_kernels::{Body, Isa};
 
+use super::lines::{Lines, on_line};
 use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Sample, Window};
 
 /// An image that is read.
@@ -153,6 +154,34 @@ per_tier! {
                 let right = &right[if gate { 0 } else { x * pixel }..][..pixel];
                 for ((to, &p), &q) in to.iter_mut().zip(&left[x * pixel..]).zip(right) {
                     *to = product(p, q);
+                }
+            }
+        }
+    }
+}
+
+per_tier! {
+    fn lines(lines: &'a Lines, from: From<'a>, to: To<'a>) {
+        let mut to = to;
+        let layout = *to.1;
+        let channels = layout.channels;
+        // Slices of one length need no checks inside the loop.
+        let [knee, slope, other_slope] =
+            [&lines.knee, &lines.slopes[0], &lines.slopes[1]].map(|list| &list[..channels]);
+        let [offset, other_offset] = [0, 1].map(|line| &lines.offsets[line][..channels]);
+        for y in 0..layout.height {
+            let from = row(from, y);
+            let to = row_mut(&mut to, y);
+            for (to, from) in to.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(layout.pixel)) {
+                let (to, from) = (&mut to[..channels], &from[..channels]);
+                for c in 0..channels {
+                    let below = f32::from(from[c]) < knee[c];
+                    let slope = if below { slope[c] } else { other_slope[c] };
+                    let offset = if below { offset[c] } else { other_offset[c] };
+                    to[c] = on_line(from[c], slope, offset);
+                }
+                for (c, table) in &lines.others {
+                    to[*c] = table[usize::from(from[*c])];
                 }
             }
         }
