@@ -1,7 +1,6 @@
 //! A network made ready for this CPU: layouts, one block of memory, packed weights, steps in order.
 
 mod glue;
-mod lines;
 pub(crate) mod memory;
 mod signs;
 mod step;

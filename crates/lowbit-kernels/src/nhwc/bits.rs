@@ -53,8 +53,8 @@ pub struct SignConv {
     /// `[panel][word of the inner dimension][plane][lane]`: signs, and where any weight is 0 the bits that are not.
     words: Words,
     planes: usize,
-    /// How often counts are doubled: once, and once more for each power of two in the weights.
-    doublings: u32,
+    /// The power of two that weights are multiples of.
+    unit: u8,
     edges: Edges,
     factors: Vec<f32>,
     ending: Ending,
@@ -120,7 +120,7 @@ impl SignConv {
             words: Words::new(&pack(&spec, weights, planes, &panels)),
             offsets: offsets(&bytes),
             planes,
-            doublings: 1 + unit.trailing_zeros(),
+            unit,
             edges,
             factors,
             ending,
@@ -381,6 +381,9 @@ impl Part<'_> {
         let inner = conv.offsets.len();
         let weights = &conv.words[panel.words * P..][..inner * P * columns];
         let bounds = arch.bounds(self.layer.write.last_clamp());
+        // Counts of 15 bits are multiplied by -2 * unit, in the lower half of each lane.
+        let short = inner * WORD <= i16::MAX as usize;
+        let factor = arch.splat(u32::from((-2 * i16::from(conv.unit)).cast_unsigned()));
         for first in self.pixels.clone().step_by(R) {
             let first = first.min(self.pixels.end - R);
             let at = [first / width, first % width];
@@ -396,11 +399,11 @@ impl Part<'_> {
                     // SAFETY: the panel has two vectors of biases.
                     let bias =
                         unsafe { arch.load(bias.as_ptr().add(n * <S::A as Arch>::LANES).cast()) };
-                    let mut scaled = count;
-                    for _ in 0..conv.doublings {
-                        scaled = arch.add_i32(scaled, scaled);
-                    }
-                    *sum = arch.sub_i32(bias, scaled);
+                    *sum = if short {
+                        arch.dot_i16(bias, count, factor)
+                    } else {
+                        arch.sub_i32(bias, shifted(arch, count, 2 * u32::from(conv.unit)))
+                    };
                 }
             }
             match &conv.ending {
@@ -428,6 +431,16 @@ impl Part<'_> {
             }
         }
     }
+}
+
+/// `count * factor`, a power of two, by doubling.
+#[inline(always)]
+fn shifted<A: Arch>(arch: A, count: A::V, factor: u32) -> A::V {
+    let mut scaled = count;
+    for _ in 0..factor.trailing_zeros() {
+        scaled = arch.add_i32(scaled, scaled);
+    }
+    scaled
 }
 
 /// The rows and columns of `R` pixels from a row and column on.

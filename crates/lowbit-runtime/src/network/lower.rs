@@ -208,6 +208,11 @@ impl Lowering<'_> {
                 codes.iter().map(|&z| i32::try_from(z).ok()).collect::<Option<Vec<i32>>>()?
             }
         };
+        // Lowering gives one zero point where the model has none.
+        let zero_points = match zero_points[..] {
+            [one] => vec![one; scales.len()],
+            _ => zero_points,
+        };
         let fits = !scales.is_empty() && scales.len() == zero_points.len();
         fits.then_some(Parameters { scales, zero_points, signed })
     }

@@ -14,7 +14,8 @@ impl Network {
         let takes = |step: &Step| match &step.kind {
             Kind::Conv(conv) => {
                 let once = step.inputs.iter().filter(|&&input| input == value).count() == 1;
-                let fits = conv.sign_weight().is_some_and(|unit| unit * distance <= UNIT_MAX);
+                let product = conv.sign_weight().and_then(|unit| unit.checked_mul(distance));
+                let fits = product.is_some_and(|product| product <= UNIT_MAX);
                 once && step.inputs[0] == value && fits
             }
             _ => false,

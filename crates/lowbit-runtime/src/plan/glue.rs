@@ -3,7 +3,6 @@
 use lowbit_kernels::nhwc::ImageLayout;
 use lowbit_kernels::{Body, Isa};
 
-use super::lines::{Lines, on_line};
 use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Sample, Window};
 
 /// An image that is read.
@@ -161,34 +160,6 @@ per_tier! {
 }
 
 per_tier! {
-    fn lines(lines: &'a Lines, from: From<'a>, to: To<'a>) {
-        let mut to = to;
-        let layout = *to.1;
-        let channels = layout.channels;
-        // Slices of one length need no checks inside the loop.
-        let [knee, slope, other_slope] =
-            [&lines.knee, &lines.slopes[0], &lines.slopes[1]].map(|list| &list[..channels]);
-        let [offset, other_offset] = [0, 1].map(|line| &lines.offsets[line][..channels]);
-        for y in 0..layout.height {
-            let from = row(from, y);
-            let to = row_mut(&mut to, y);
-            for (to, from) in to.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(layout.pixel)) {
-                let (to, from) = (&mut to[..channels], &from[..channels]);
-                for c in 0..channels {
-                    let below = f32::from(from[c]) < knee[c];
-                    let slope = if below { slope[c] } else { other_slope[c] };
-                    let offset = if below { offset[c] } else { other_offset[c] };
-                    to[c] = on_line(from[c], slope, offset);
-                }
-                for (c, table) in &lines.others {
-                    to[*c] = table[usize::from(from[*c])];
-                }
-            }
-        }
-    }
-}
-
-per_tier! {
     fn table(tables: &'a [[u8; 256]], from: From<'a>, to: To<'a>) {
         let mut to = to;
         let layout = *to.1;
@@ -278,19 +249,24 @@ per_tier! {
 }
 
 per_tier! {
+    // The maximum of each column of windows, then that of columns: both go along whole rows of bytes.
     fn max_pool(window: &'a Window, from: From<'a>, to: To<'a>) {
         let mut to = to;
         let (layout, out) = (from.1, *to.1);
+        let mut columns = vec![0u8; layout.width * layout.pixel];
+        let raise = |to: &mut [u8], from: &[u8]| {
+            to.iter_mut().zip(from).for_each(|(to, &code)| *to = code.max(*to));
+        };
         for y in 0..out.height {
+            columns.fill(0);
+            for row_at in inside(window, 0, layout.height, y) {
+                raise(&mut columns, row(from, row_at));
+            }
             let line = row_mut(&mut to, y);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                let to = &mut to[..layout.channels];
                 to.fill(0);
-                for row_at in inside(window, 0, layout.height, y) {
-                    for column in inside(window, 1, layout.width, x) {
-                        let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
-                        to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = code.max(*to));
-                    }
+                for column in inside(window, 1, layout.width, x) {
+                    raise(to, &columns[column * layout.pixel..][..layout.pixel]);
                 }
             }
         }

@@ -8,7 +8,6 @@ use lowbit_kernels::nhwc::{
 };
 use lowbit_tensor::{DType, Tensor};
 
-use super::lines::Lines;
 use super::signs::Signs;
 use super::{Memory, Plan, StepInfo, glue};
 use crate::network::{self, Conv, Finish, Island, Kind, Network, Step, ValueIndex};
@@ -32,8 +31,6 @@ enum Run {
     FloatSigns(Box<SignConv>),
     /// A table whose results are bits.
     Pack(PackSigns),
-    /// Tables of the channels that round straight lines.
-    Lines(Lines),
     /// What is no convolution runs by the network's own numbers.
     Plain(Kind),
 }
@@ -69,13 +66,6 @@ impl Compiled {
             Kind::Table(_) if let Some(signs) = &lies.signs[y] => {
                 info.kind = "signs";
                 Run::Pack(PackSigns::new(isa, &signs.thresholds))
-            }
-            Kind::Table(tables)
-                if tables.len() > 1
-                    && let Some(lines) = Lines::new(tables) =>
-            {
-                info.kind = "lines";
-                Run::Lines(lines)
             }
             plain => Run::Plain(plain.clone()),
         };
@@ -119,12 +109,7 @@ impl Compiled {
                 &mut memory.floats[y.range.clone()],
             ),
             Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
-            Run::Conv(_)
-            | Run::Depthwise(_)
-            | Run::Signs(_)
-            | Run::Pack(_)
-            | Run::Lines(_)
-            | Run::Plain(_) => {
+            Run::Conv(_) | Run::Depthwise(_) | Run::Signs(_) | Run::Pack(_) | Run::Plain(_) => {
                 self.run_on_codes(plan, &mut memory.arena, pool);
             }
         }
@@ -150,7 +135,6 @@ impl Compiled {
             Run::Signs(conv) | Run::FloatSigns(conv) => {
                 return conv.run(from.0, residual(), to.0, pool);
             }
-            Run::Lines(lines) => return glue::lines(isa, lines, from, to),
             Run::Pack(signs) => return signs.run((from.1, from.0), (to.1, to.0)),
             Run::Plain(kind) => kind,
         };

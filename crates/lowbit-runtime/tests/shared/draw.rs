@@ -332,7 +332,9 @@ impl Draw {
         let weights = self.graph.add_constant("w", Tensor::new(shape.to_vec(), weights));
         let scales = (0..outputs).map(|_| self.scale() / f32::from(unit)).collect::<Vec<f32>>();
         let scales = self.graph.add_constant("ws", Tensor::vector(scales));
-        let zeros = self.graph.add_constant("wz", Tensor::vector(vec![0i8; outputs]));
+        // One zero point is what lowering adds to scales without any.
+        let zeros = vec![0i8; if self.below(2) == 0 { outputs } else { 1 }];
+        let zeros = self.graph.add_constant("wz", Tensor::vector(zeros));
         let to = self.parameters();
         let reach = i32::from(unit) * 8;
         let bias = (0..outputs).map(|_| self.below(reach as usize) as i32 - reach / 2);

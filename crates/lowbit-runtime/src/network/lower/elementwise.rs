@@ -122,7 +122,7 @@ impl Lowering<'_> {
         let shape = floats.shape();
         let own = shape.get(1).copied().unwrap_or(1);
         let along = shape.len() == self.dims(codes).len() && floats.len() == 256 * own;
-        if !along || !fits(own) || !fits(to.scales.len()) || held.signed != to.signed {
+        if !along || !fits(own) || !fits(to.scales.len()) {
             return Ok(None);
         }
         let floats = floats.f32s();
