@@ -62,7 +62,7 @@ fn convolutions_of_signs_run_on_bits() {
         (on_bits, packed, chained) = (on_bits + bits, packed + packs, chained + bits - packs);
         assert!(steps.iter().all(|step| step.kind != "island" || step.name == "softmax"));
     }
-    // Not on bits: distances and units of 3, large products of both, functions with two steps, and what a pool lies before.
+    // Not on bits: distances and units of 3, large products of both, signs that can be 0, and what a pool lies before.
     assert!(convs > 300 && on_bits * 10 > convs * 4, "{on_bits} of {convs}");
     assert!(packed > 100 && chained > 5, "{packed} packed, {chained} chained");
 }

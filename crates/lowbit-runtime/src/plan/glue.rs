@@ -160,6 +160,24 @@ per_tier! {
 }
 
 per_tier! {
+    // A bit for each channel: whether the entry lies above the zero point.
+    fn signs(how: (&'a [[u8; 256]], u8), from: From<'a>, to: To<'a>) {
+        let ((tables, zero_point), mut to) = (how, to);
+        let (layout, words) = (from.1, to.1.pixel);
+        for y in 0..layout.height {
+            let from = row(from, y).chunks_exact(layout.pixel);
+            for (to, from) in row_mut(&mut to, y).chunks_exact_mut(words).zip(from) {
+                to.fill(0);
+                for (c, &code) in from[..layout.channels].iter().enumerate() {
+                    let table = &tables[if tables.len() == 1 { 0 } else { c }];
+                    to[c / 8] |= u8::from(table[usize::from(code)] > zero_point) << (c % 8);
+                }
+            }
+        }
+    }
+}
+
+per_tier! {
     fn table(tables: &'a [[u8; 256]], from: From<'a>, to: To<'a>) {
         let mut to = to;
         let layout = *to.1;

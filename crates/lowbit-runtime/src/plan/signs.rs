@@ -9,8 +9,9 @@ use crate::network::{Conv, Finish, Kind, Network};
 pub(super) struct Signs {
     /// From the zero point to both codes.
     pub(super) distance: u8,
-    /// Of the codes that its table reads, or of the sums of the convolution that makes it.
-    pub(super) thresholds: Thresholds,
+    /// Of the codes that its table reads, or of the sums of the convolution that makes it; `None` for a table that steps over the zero
+    /// point more than once.
+    pub(super) thresholds: Option<Thresholds>,
 }
 
 /// For each value, whether it lies as bits.
@@ -22,17 +23,18 @@ pub(super) fn find(network: &Network) -> Vec<Option<Signs>> {
         else {
             continue;
         };
-        let thresholds = match &step.kind {
+        found[value] = match &step.kind {
             Kind::Table(tables) => {
                 let [.., channels] = network.values[value].image();
-                of_tables(tables, channels, codes.zero_point)
+                let thresholds = of_tables(tables, channels, codes.zero_point);
+                Some(Signs { distance, thresholds })
             }
             Kind::Conv(conv) => found[step.inputs[0]]
                 .as_ref()
-                .and_then(|read| of_sums(conv, read.distance, codes.zero_point)),
+                .and_then(|read| of_sums(conv, read.distance, codes.zero_point))
+                .map(|thresholds| Signs { distance, thresholds: Some(thresholds) }),
             _ => None,
         };
-        found[value] = thresholds.map(|thresholds| Signs { distance, thresholds });
     }
     found
 }

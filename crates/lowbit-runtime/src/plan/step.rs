@@ -31,6 +31,8 @@ enum Run {
     FloatSigns(Box<SignConv>),
     /// A table whose results are bits.
     Pack(PackSigns),
+    /// The same, looked up: bits are set where entries are above the zero point.
+    PackTables(Vec<[u8; 256]>, u8),
     /// What is no convolution runs by the network's own numbers.
     Plain(Kind),
 }
@@ -63,9 +65,15 @@ impl Compiled {
                 (info.kernel, info.weight_bytes) = (Some(kernel), weight_bytes);
                 run
             }
-            Kind::Table(_) if let Some(signs) = &lies.signs[y] => {
+            Kind::Table(tables) if let Some(signs) = &lies.signs[y] => {
                 info.kind = "signs";
-                Run::Pack(PackSigns::new(isa, &signs.thresholds))
+                match &signs.thresholds {
+                    Some(thresholds) => Run::Pack(PackSigns::new(isa, thresholds)),
+                    None => {
+                        let codes = network.values[y].codes().expect("signs are codes");
+                        Run::PackTables(tables.clone(), codes.zero_point)
+                    }
+                }
             }
             plain => Run::Plain(plain.clone()),
         };
@@ -109,7 +117,12 @@ impl Compiled {
                 &mut memory.floats[y.range.clone()],
             ),
             Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
-            Run::Conv(_) | Run::Depthwise(_) | Run::Signs(_) | Run::Pack(_) | Run::Plain(_) => {
+            Run::Conv(_)
+            | Run::Depthwise(_)
+            | Run::Signs(_)
+            | Run::Pack(_)
+            | Run::PackTables(..)
+            | Run::Plain(_) => {
                 self.run_on_codes(plan, &mut memory.arena, pool);
             }
         }
@@ -134,6 +147,9 @@ impl Compiled {
             Run::Depthwise(conv) => return conv.run(from.0, residual(), to.0, pool),
             Run::Signs(conv) | Run::FloatSigns(conv) => {
                 return conv.run(from.0, residual(), to.0, pool);
+            }
+            Run::PackTables(tables, zero_point) => {
+                return glue::signs(isa, (tables, *zero_point), from, to);
             }
             Run::Pack(signs) => return signs.run((from.1, from.0), (to.1, to.0)),
             Run::Plain(kind) => kind,
@@ -292,8 +308,10 @@ fn convolution(
     let floats = matches!(conv.finish, Finish::Floats(_));
     if let Some(signs) = &lies.signs[step.inputs[0]] {
         let finish = match &lies.signs[step.outputs[0]] {
-            Some(made) => SignFinish::Bits(made.thresholds.clone()),
-            None => SignFinish::Sums(finish),
+            Some(Signs { thresholds: Some(thresholds), .. }) => {
+                SignFinish::Bits(thresholds.clone())
+            }
+            _ => SignFinish::Sums(finish),
         };
         let weights = conv.weights.iter().map(|&weight| weight * signs.distance.cast_signed());
         let packed = SignConv::new(isa, spec, &weights.collect::<Vec<i8>>(), finish);

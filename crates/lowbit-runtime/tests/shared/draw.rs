@@ -296,11 +296,36 @@ impl Draw {
             floats = self.graph.add_node("prelu", Op::PRelu, &[floats, slopes]);
         }
         let unit = self.scale();
+        let signs = if self.below(3) == 0 {
+            self.larq_sign(floats, unit)
+        } else {
+            self.chosen_sign(floats, unit)
+        };
+        self.sign_codes(signs, unit, size);
+    }
+
+    /// The sign of what 0.1 is added to: that of Larq, where nothing is 0.
+    fn larq_sign(&mut self, x: ValueId, unit: f32) -> ValueId {
+        let [tenth, unit] = [0.1, unit].map(|x| self.graph.add_constant("c", Tensor::scalar(x)));
+        let sign = Op::Unary(Unary::Sign);
+        let mut y = self.graph.add_node("sign", sign.clone(), &[x]);
+        // Without it, the code of 0 makes three values.
+        if self.below(4) > 0 {
+            y = self.graph.add_node("add", Op::Binary(Binary::Add), &[y, tenth]);
+            y = self.graph.add_node("again", sign, &[y]);
+        }
+        self.graph.add_node("scaled", Op::Binary(Binary::Mul), &[unit, y])
+    }
+
+    fn chosen_sign(&mut self, floats: ValueId, unit: f32) -> ValueId {
         let [zero, above, below] =
             [0.0, unit, -unit].map(|x| self.graph.add_constant("c", Tensor::scalar(x)));
         let compare = [Binary::GreaterOrEqual, Binary::Greater, Binary::Less][self.below(3)];
         let compared = self.graph.add_node("compare", Op::Binary(compare), &[floats, zero]);
-        let signs = self.graph.add_node("sign", Op::Where, &[compared, above, below]);
+        self.graph.add_node("sign", Op::Where, &[compared, above, below])
+    }
+
+    fn sign_codes(&mut self, signs: ValueId, unit: f32, size: [usize; 3]) {
         // Codes at 1, at 4 and, rarely, where no bits stand for them.
         let distance = [1.0, 1.0, 4.0, 3.0][self.below(4)];
         let scale = self.graph.add_constant("scale", Tensor::scalar(unit / distance));
