@@ -567,7 +567,10 @@ impl PackSigns {
             [codes.height, codes.width, codes.channels] == [bits.height, bits.width, bits.channels],
             "both images have the same extent"
         );
-        assert!(8 * bits.pixel >= bits.channels, "a pixel holds its bits");
+        assert!(
+            8 * bits.pixel >= bits.channels && bits.pixel.is_multiple_of(4),
+            "a pixel holds its bits in words"
+        );
         assert_eq!(self.channels, codes.channels, "a threshold for each channel");
         for y in 0..codes.height {
             let from = &x[codes.at(y, 0)..][..codes.width * codes.pixel];
@@ -613,10 +616,14 @@ impl PackSigns {
                     &padded
                 });
                 let least = at_least.first_chunk().expect("a block of thresholds");
-                let bits = (compare(codes, least) ^ inverted).to_le_bytes();
+                let bits = compare(codes, least) ^ inverted;
                 let to = &mut to[block * BLOCK / 8..];
-                let len = to.len().min(8);
-                to[..len].copy_from_slice(&bits[..len]);
+                // Pixels are words of 4 bytes.
+                if let Some(to) = to.first_chunk_mut() {
+                    *to = bits.to_le_bytes();
+                } else if let Some(to) = to.first_chunk_mut() {
+                    *to = (bits as u32).to_le_bytes();
+                }
             }
             to.iter_mut().skip(self.inverted.len() * BLOCK / 8).for_each(|byte| *byte = 0);
         }
