@@ -1,13 +1,13 @@
 //! Runs a graph: one node after the other, buffers reused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lowbit_tensor::{Buffer, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::op::{Operand, Prepared};
-use crate::{Graph, GraphError, Inputs, OpError, ValueId};
+use crate::{Graph, GraphError, Inputs, Node, OpError, ValueId};
 
 mod tape;
 
@@ -137,8 +137,8 @@ pub struct Session {
     prepared: Vec<Prepared>,
     /// Per node, the values nobody reads after it.
     expiring: Vec<Vec<ValueId>>,
-    /// Whether zeros will do for what is only computed from values.
-    sketches: bool,
+    /// Per node, whether zeros will do for what is only computed from values; none where values are wanted.
+    sketches: Vec<bool>,
 }
 
 impl Session {
@@ -163,17 +163,20 @@ impl Session {
                 source,
             })?);
         }
-        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches: false })
+        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches: vec![] })
     }
 
-    /// A session whose runs are about shapes: large float results and codes are zeros where the operator's shape rule is at hand.
+    /// A session whose runs are about shapes: large float results and codes are zeros where the operator's shape rule is at hand,
+    /// but for the values in `exact`.
     ///
     /// # Errors
     /// What [`Graph::verify`] finds.
-    pub(crate) fn sketch(graph: &Graph) -> Result<Self, GraphError> {
+    pub(crate) fn sketch(graph: &Graph, exact: &HashSet<ValueId>) -> Result<Self, GraphError> {
         graph.verify()?;
         let prepared = graph.nodes.iter().map(|_| Prepared::Plain).collect();
-        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches: true })
+        let wanted = |node: &Node| node.outputs.iter().flatten().any(|v| exact.contains(v));
+        let sketches = graph.nodes.iter().map(|node| !wanted(node)).collect();
+        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches })
     }
 
     /// The graph that runs.
@@ -284,7 +287,7 @@ impl Session {
         let node = &self.graph.nodes[index];
         let read = |v: &Option<ValueId>| v.and_then(|v| self.read(v, feeds, live));
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(read).collect();
-        if self.sketches
+        if self.sketches.get(index) == Some(&true)
             && let Some(sketched) = node.op.sketch(&Inputs(&inputs))
         {
             return Ok(vec![sketched]);

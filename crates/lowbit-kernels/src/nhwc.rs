@@ -37,7 +37,7 @@ mod tile;
 mod x86;
 
 pub use arena::Arena;
-pub use bits::{SignConv, SignFinish, Thresholds, pack_signs};
+pub use bits::{PackSigns, SignConv, SignFinish, Thresholds};
 pub(crate) use codes::Codes;
 pub use conv::Conv;
 pub use depthwise::Depthwise;

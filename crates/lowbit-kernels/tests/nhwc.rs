@@ -2,8 +2,8 @@
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, ResidualAdd, SignConv,
-    SignFinish, Thresholds, WeightForm, naive, pack_signs,
+    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, PackSigns, Pool, Requantize,
+    ResidualAdd, SignConv, SignFinish, Thresholds, WeightForm, naive,
 };
 use proptest::prelude::*;
 
@@ -334,12 +334,13 @@ fn bits(layout: &ImageLayout, seed: u64) -> Vec<u8> {
     let thresholds =
         Thresholds { at_least: vec![100; layout.channels], inverted: vec![false; layout.channels] };
     let mut image = vec![0; layout.len()];
-    pack_signs((&codes, &noise(codes.len(), seed)), &thresholds, (layout, &mut image));
+    let x = noise(codes.len(), seed);
+    PackSigns::new(Isa::Portable, &thresholds).run((&codes, &x), (layout, &mut image));
     image
 }
 
 /// Runs a convolution of signs on every tier, on one and three threads, and compares with the definition.
-fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
+fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, (values, shift): (u8, u32)) {
     let mut spec = spec.clone();
     let outputs = spec.output.channels;
     let ImageLayout { height, width, channels, border, .. } = spec.input;
@@ -356,6 +357,7 @@ fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, values: u8) {
                 if values == 3 { [-1, 0, 1][usize::from(byte % 3)] } else { (byte & 2) as i8 - 1 }
             },
         )
+        .map(|weight: i8| weight << shift)
         .collect();
     let sums = naive::sign_sums(&spec, &x, &weights);
     let thresholds = Thresholds {
@@ -419,9 +421,40 @@ proptest! {
     #[test]
     fn convolutions_of_signs_equal_their_definition(
         spec in spec((1..=130usize, 1..=130usize).prop_map(|(i, o)| (1, i, o)), 9),
-        ending in prop::option::of(ending()), seed in any::<u64>(), values in 2..=3u8,
+        ending in prop::option::of(ending()), seed in any::<u64>(), values in 2..=3u8, shift in 0..=6u32,
     ) {
-        check_signs(&spec, ending, seed, values);
+        check_signs(&spec, ending, seed, (values, shift));
+    }
+
+    #[test]
+    fn signs_of_codes_are_where_codes_reach_thresholds(
+        extent in [1..=3usize, 1..=5usize], channels in 1..=200usize, border in [0..=1usize, 0..=2usize],
+        seed in any::<u64>(),
+    ) {
+        let [height, width] = extent;
+        let codes = ImageLayout::new(height, width, channels, [border[0], border[1], 0, 1]);
+        let layout = ImageLayout::bits(height, width, channels, [border[1], 1, border[0], 0]);
+        let x = noise(codes.len(), seed);
+        let at_least: Vec<i32> = noise(channels, seed ^ 3).into_iter().map(|byte| {
+            [-5, 0, 256, 300].get(usize::from(byte)).copied().unwrap_or(byte.into())
+        }).collect();
+        let inverted: Vec<bool> = noise(channels, seed ^ 4).into_iter().map(|byte| byte % 3 == 0).collect();
+        let thresholds = Thresholds { at_least, inverted };
+        for isa in Isa::available() {
+            let mut bits = vec![0x5a; layout.len()];
+            PackSigns::new(isa, &thresholds).run((&codes, &x), (&layout, &mut bits));
+            for (y, column) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                let pixel = &bits[layout.at(y, column)..][..layout.pixel];
+                for channel in 0..8 * layout.pixel {
+                    let bit = pixel[channel / 8] >> (channel % 8) & 1 == 1;
+                    let expected = channel < channels && {
+                        let code = i32::from(x[codes.at(y, column) + channel]);
+                        (code >= thresholds.at_least[channel]) != thresholds.inverted[channel]
+                    };
+                    prop_assert_eq!(bit, expected, "{} channel {}", isa.name(), channel);
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use lowbit_graph::{
-    Blocking, Conv, DequantizeLinear, Graph, Op, QuantizeLinear, Session, ValueId, Workspace,
+    Binary, Blocking, Conv, DequantizeLinear, Graph, Op, QuantizeLinear, Session, ValueId,
+    Workspace,
 };
 use lowbit_onnx::proto::{AttributeProto, ModelProto};
 use lowbit_onnx::{export_qonnx_bytes, import_bytes};
@@ -90,6 +91,45 @@ fn quantizers_of_any_width_come_back() {
         let read = import_bytes(&bytes, None).unwrap();
         assert_eq!(outputs(&read), outputs(&graph), "{dtype} {limits:?}");
     }
+}
+
+#[test]
+fn signs_of_computed_values_are_a_choice_behind_which_a_quantizer_holds_them() {
+    let weights = graph(DType::I8, (-1, 1), 3);
+    let bytes = export_qonnx_bytes(&weights).unwrap();
+    let bipolar = |change: &dyn Fn(&mut ModelProto)| {
+        let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+        let node = &mut model.graph.as_mut().unwrap().node[0];
+        node.op_type = Some("BipolarQuant".into());
+        node.input.truncate(2);
+        node.attribute.clear();
+        change(&mut model);
+        import_bytes(&model.encode_to_vec(), None)
+    };
+    let read = bipolar(&|_| {}).unwrap();
+    let ops: Vec<&str> = read.nodes.iter().map(|node| node.op.name()).collect();
+    let signs = ["GreaterOrEqual", "Where", "QuantizeLinear", "DequantizeLinear"];
+    assert!(signs.iter().all(|op| ops.contains(op)), "{ops:?}");
+    // The same with the choice alone.
+    let mut expected = weights.clone();
+    let value =
+        |graph: &Graph, name: &str| graph.nodes.iter().find(|n| n.name == name).unwrap().output();
+    let [zero, above, below] =
+        [0.0, 0.11, -0.11f32].map(|x| expected.add_constant("c", Tensor::scalar(x)));
+    let x = expected.inputs[0].value;
+    let positive = expected.add_node("positive", Op::Binary(Binary::GreaterOrEqual), &[x, zero]);
+    let sign = expected.add_node("sign", Op::Where, &[positive, above, below]);
+    expected.replace_uses(value(&weights, "image_d"), sign);
+    expected.remove_dead();
+    expected.sort().unwrap();
+    assert_eq!(outputs(&read), outputs(&expected));
+    assert_ne!(outputs(&read), outputs(&weights));
+    let several = |model: &mut ModelProto| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.node[0].input[1] = graph.node[1].input[1].clone();
+    };
+    let error = bipolar(&several).unwrap_err().to_string();
+    assert!(error.contains("input 1 (scale): found 3 numbers"), "{error}");
 }
 
 /// The error of a file whose weight quantizer was changed.

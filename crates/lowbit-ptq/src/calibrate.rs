@@ -75,6 +75,14 @@ impl Calibration {
         (index, bits): (usize, u8),
     ) -> Result<QParams, PtqError> {
         let group = &plan.groups[index];
+        if let Some(scale) = group.sign {
+            return Ok(QParams {
+                scale,
+                zero_point: 1 << (bits - 1),
+                qmin: 0,
+                qmax: (1 << bits) - 1,
+            });
+        }
         let name = || graph.value_name(group.root).to_owned();
         let named = |source| PtqError::Value { name: name(), source };
         let levels = 1usize << bits;

@@ -165,6 +165,7 @@ impl Known {
             return Some(activated(node, self.normals(&normals)));
         }
         match &node.op {
+            Op::Binary(binary) if binary.is_comparison() => None,
             Op::Unary(_) | Op::Clip | Op::PRelu | Op::Binary(_) => self.elementwise(graph, node),
             Op::Pad(_) => self.padded(graph, node),
             Op::Concat(concat) if concat.axis == 1 => {

@@ -173,7 +173,9 @@ pub fn quantize(
     inserter.share(graph, rounding)?;
     for index in 0..graph.nodes.len() {
         inserter.weights(graph, index, rounding)?;
-        inserter.constant_operands(graph, index)?;
+        if !plan.functions.contains(&index) {
+            inserter.constant_operands(graph, index)?;
+        }
     }
     let mut quantized = inserter.quantized;
     quantized.graph.nodes.extend(inserter.added);
@@ -255,7 +257,9 @@ impl Inserter {
     /// Constant operands of Add, Mul and Concat become uint8 codes too.
     fn constant_operands(&mut self, float: &Graph, index: usize) -> Result<(), PtqError> {
         let node = &float.nodes[index];
-        if !matches!(node.op, Op::Binary(_) | Op::Concat(_))
+        let compares = matches!(node.op, Op::Binary(binary) if binary.is_comparison());
+        if compares
+            || !matches!(node.op, Op::Binary(_) | Op::Concat(_))
             || !self.parameters.contains_key(&node.output())
                 && !node.inputs.iter().flatten().any(|v| self.parameters.contains_key(v))
         {

@@ -17,6 +17,7 @@ mod dfq;
 mod distillation;
 mod equalize;
 mod error;
+mod functions;
 mod gptq;
 mod importance;
 mod insert;

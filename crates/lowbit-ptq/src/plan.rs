@@ -1,10 +1,11 @@
 //! Which activations are quantized, and which of them share one quantizer.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lowbit_graph::{Binary, Graph, Node, Op, Unary, ValueId};
 
 use crate::PtqError;
+use crate::functions::{functions, sign_of};
 use crate::regions::{self, Absorbers, Region};
 
 /// Activations that share scale and zero point: a value and what only moves its elements.
@@ -20,6 +21,8 @@ pub struct Group {
     pub includes: Vec<f32>,
     /// Who absorbs a scale per channel, where somebody does.
     pub absorbers: Option<Absorbers>,
+    /// Of signs: every element is this number, its negative or 0, which a quantizer of this scale holds exactly.
+    pub sign: Option<f32>,
 }
 
 /// The activations to quantize, in graph order.
@@ -29,6 +32,9 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// Groups with scales per channel.
     pub regions: Vec<Region>,
+    /// Sums and products with constants that belong to a function of single elements, by index of the node: computed in float, as
+    /// that function is.
+    pub(crate) functions: BTreeSet<usize>,
 }
 
 /// What an operator asks of its operands.
@@ -59,6 +65,11 @@ fn kind(op: &Op) -> Kind {
     }
 }
 
+/// As [`kind`], for a node of a graph whose [`functions`] are known.
+fn kind_of(graph: &Graph, index: usize, functions: &BTreeSet<usize>) -> Kind {
+    if functions.contains(&index) { Kind::Float } else { kind(&graph.nodes[index].op) }
+}
+
 /// Whether an operator moves elements, so that codes can be moved in their place.
 pub(crate) fn moves(op: &Op) -> bool {
     kind(op) == Kind::Movement
@@ -82,7 +93,8 @@ impl Plan {
     /// `AlreadyQuantized`, `Inputs` or `NothingToQuantize`.
     pub fn new(graph: &Graph, channel_scales: bool) -> Result<Plan, PtqError> {
         check(graph)?;
-        let quantized = quantized_values(graph);
+        let functions = functions(graph);
+        let quantized = quantized_values(graph, &functions);
         let mut group_of: HashMap<ValueId, ValueId> = HashMap::new();
         let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
         let mut order: HashMap<ValueId, usize> = HashMap::new();
@@ -100,6 +112,7 @@ impl Plan {
                 limits: (f32::NEG_INFINITY, f32::INFINITY),
                 includes: vec![],
                 absorbers: None,
+                sign: sign_of(graph, root),
             });
             group.members.push(value);
             if shared.is_some()
@@ -113,7 +126,7 @@ impl Plan {
             group.limits = limits(graph, group);
         }
         let regions = if channel_scales { regions::find(graph, &mut groups) } else { vec![] };
-        Ok(Plan { groups, regions })
+        Ok(Plan { groups, regions, functions })
     }
 }
 
@@ -139,8 +152,8 @@ fn check(graph: &Graph) -> Result<(), PtqError> {
 }
 
 /// Values to quantize, in the order in which they become known.
-fn quantized_values(graph: &Graph) -> Vec<ValueId> {
-    let wanted = wanted_by_readers(graph);
+fn quantized_values(graph: &Graph, functions: &BTreeSet<usize>) -> Vec<ValueId> {
+    let wanted = wanted_by_readers(graph, functions);
     let mut quantized: Vec<ValueId> = Vec::new();
     let mut chosen: HashSet<ValueId> = HashSet::new();
     let mut choose = |value: ValueId, yes: bool| {
@@ -154,9 +167,9 @@ fn quantized_values(graph: &Graph) -> Vec<ValueId> {
     if choose(input, wanted.contains(&input)) {
         known.insert(input);
     }
-    for node in &graph.nodes {
+    for (index, node) in graph.nodes.iter().enumerate() {
         let value = node.output();
-        let made = match kind(&node.op) {
+        let made = match kind_of(graph, index, functions) {
             Kind::Integer => true,
             Kind::IntegerToFloat | Kind::Float => false,
             Kind::Movement => node.input(0).is_some_and(|v| known.contains(&v)),
@@ -184,10 +197,10 @@ fn is_float(graph: &Graph, node: &Node) -> bool {
 }
 
 /// Values that an integer operator reads, directly or after data movement.
-fn wanted_by_readers(graph: &Graph) -> HashSet<ValueId> {
+fn wanted_by_readers(graph: &Graph, functions: &BTreeSet<usize>) -> HashSet<ValueId> {
     let mut wanted = HashSet::new();
-    for node in graph.nodes.iter().rev() {
-        match kind(&node.op) {
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        match kind_of(graph, index, functions) {
             Kind::Integer => wanted.extend(node.inputs.iter().flatten()),
             Kind::IntegerToFloat => wanted.extend(node.input(0)),
             Kind::Movement if wanted.contains(&node.output()) => wanted.extend(node.input(0)),

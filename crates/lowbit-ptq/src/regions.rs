@@ -126,6 +126,10 @@ fn result(graph: &Graph, node: &Node) -> ValueId {
 }
 
 fn absorbers(graph: &Graph, group: &Group) -> Option<Absorbers> {
+    // Signs have a scale of their own.
+    if group.sign.is_some() {
+        return None;
+    }
     if group.members.iter().any(|v| graph.outputs.contains(v)) || !group.includes.is_empty() {
         return None;
     }

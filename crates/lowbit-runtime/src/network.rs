@@ -5,6 +5,7 @@
 
 mod fuse;
 mod lower;
+mod signs;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 mod glue;
 pub(crate) mod memory;
+mod signs;
 mod step;
 
 use std::ops::Range;
@@ -11,7 +12,8 @@ use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
 
 use crate::network::{Codes, Form, Kind, Network, Value, ValueIndex};
 use crate::plan::memory::{Lifetime, VECTOR, place};
-use crate::plan::step::Compiled;
+use crate::plan::signs::Signs;
+use crate::plan::step::{Compiled, Lies};
 
 /// Where a value lies while a plan runs.
 #[derive(Clone, Debug)]
@@ -76,10 +78,12 @@ impl Plan {
     /// Chooses kernels of `isa`, packs weights, lays out memory.
     #[must_use]
     pub fn new(network: &Network, isa: Isa) -> Plan {
-        let layouts = layouts(network);
-        let slots = slots(network, &layouts);
+        let signs = signs::find(network);
+        let layouts = layouts(network, &signs);
+        let slots = slots(network, &layouts, &signs);
+        let lies = Lies { layouts: &layouts, signs: &signs };
         let steps =
-            network.steps.iter().map(|step| Compiled::new(isa, step, network, &layouts)).collect();
+            network.steps.iter().map(|step| Compiled::new(isa, step, network, lies)).collect();
         let end = |codes: bool| {
             let ends = slots.iter().zip(&network.values);
             let ends = ends.filter(|(_, value)| value.codes().is_some() == codes);
@@ -178,7 +182,7 @@ impl Plan {
 }
 
 /// How each value lies: the border is the widest that a reader wants.
-fn layouts(network: &Network) -> Vec<ImageLayout> {
+fn layouts(network: &Network, signs: &[Option<Signs>]) -> Vec<ImageLayout> {
     let mut borders = vec![[0usize; 4]; network.values.len()];
     for step in &network.steps {
         let Kind::Conv(conv) = &step.kind else { continue };
@@ -195,14 +199,17 @@ fn layouts(network: &Network) -> Vec<ImageLayout> {
             borders[x][axis + 2] = borders[x][axis + 2].max(after);
         }
     }
-    let layout = |(value, border): (&Value, [usize; 4])| {
+    let layout = |((value, border), signs): ((&Value, [usize; 4]), &Option<Signs>)| {
         let [height, width, channels] = value.image();
-        ImageLayout::new(height, width, channels, border)
+        match signs {
+            Some(_) => ImageLayout::bits(height, width, channels, border),
+            None => ImageLayout::new(height, width, channels, border),
+        }
     };
-    network.values.iter().zip(borders).map(layout).collect()
+    network.values.iter().zip(borders).zip(signs).map(layout).collect()
 }
 
-fn slots(network: &Network, layouts: &[ImageLayout]) -> Vec<Slot> {
+fn slots(network: &Network, layouts: &[ImageLayout], signs: &[Option<Signs>]) -> Vec<Slot> {
     let last = network.steps.len();
     let mut lifetimes: Vec<Lifetime> = network
         .values
@@ -238,6 +245,9 @@ fn slots(network: &Network, layouts: &[ImageLayout]) -> Vec<Slot> {
     let slot = |index: usize| {
         let codes = network.values[index].codes();
         let range = kinds[usize::from(codes.is_none())][index].clone();
+        // Bits of a border are clear.
+        let clear = |codes: Codes| Codes { zero_point: 0, ..codes };
+        let codes = if signs[index].is_some() { codes.map(clear) } else { codes };
         Slot { range, layout: layouts[index], codes }
     };
     (0..network.values.len()).map(slot).collect()

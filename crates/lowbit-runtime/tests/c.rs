@@ -12,7 +12,7 @@ use lowbit_runtime::Network;
 use lowbit_runtime::c::Source;
 use lowbit_tensor::{DType, Rng, Tensor};
 
-use crate::draw::{draw, images};
+use crate::draw::{draw, draw_signs, images};
 
 /// A graph, the dimensions of its input, and one input.
 type Case = (Graph, Vec<usize>, Vec<f32>);
@@ -114,7 +114,10 @@ fn check(folder: &str, cases: &[Case], flags: &[&str]) {
 }
 
 fn drawn(seed: u64) -> Case {
-    let (graph, dims) = draw(seed);
+    with_image(draw(seed), seed)
+}
+
+fn with_image((graph, dims): (Graph, Vec<usize>), seed: u64) -> Case {
     let image = images(&dims, 1, seed);
     (graph, dims, image)
 }
@@ -126,6 +129,15 @@ fn drawn_networks_in_c_equal_the_graph_bit_for_bit() {
     }
     check("strict", &(0..40).map(drawn).collect::<Vec<Case>>(), &STRICT);
     check("fusing", &(40..50).map(drawn).collect::<Vec<Case>>(), &FUSING);
+}
+
+#[test]
+fn networks_of_signs_in_c_equal_the_graph_bit_for_bit() {
+    if !has_gcc() {
+        return;
+    }
+    let cases: Vec<Case> = (0..20).map(|seed| with_image(draw_signs(seed), seed)).collect();
+    check("signs", &cases, &STRICT);
 }
 
 /// All pairs of codes, summed: an image of two channels that hold them, each through a convolution that copies it.

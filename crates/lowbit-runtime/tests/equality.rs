@@ -9,7 +9,32 @@ use lowbit_kernels::nhwc::Pool;
 use lowbit_runtime::{Model, Network, Plan};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, images};
+use crate::draw::{draw, draw_signs, images};
+
+/// Runs a graph and the network compiled for every tier, on one and three threads.
+fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
+    let network = Network::new(graph, dims).expect("every drawn graph compiles");
+    let session = Session::new(graph).expect("every drawn graph is valid");
+    for isa in Isa::available() {
+        let plan = Plan::new(&network, isa);
+        let (mut memory, mut scores) = (plan.memory(), vec![0.0; plan.output_len()]);
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            let image = images(dims, 1, seed + threads as u64);
+            let feed = Tensor::new(dims.clone(), image.clone());
+            let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
+            plan.run(&image, &mut scores, &mut memory, &pool);
+            let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(&scores),
+                bits(expected[0].f32s()),
+                "seed {seed}, {}, {threads} threads\n{}",
+                isa.name(),
+                graph.dump()
+            );
+        }
+    }
+}
 
 /// How many graphs are drawn; `LOWBIT_DRAWN_GRAPHS` says fewer where a CPU is emulated.
 fn drawn_graphs() -> u64 {
@@ -19,30 +44,33 @@ fn drawn_graphs() -> u64 {
 
 #[test]
 fn compiled_networks_equal_the_graph_bit_for_bit() {
-    for seed in 0..drawn_graphs() {
-        let (graph, dims) = draw(seed);
-        let network = Network::new(&graph, &dims).expect("every drawn graph compiles");
-        let session = Session::new(&graph).expect("every drawn graph is valid");
-        for isa in Isa::available() {
-            let plan = Plan::new(&network, isa);
-            let (mut memory, mut scores) = (plan.memory(), vec![0.0; plan.output_len()]);
-            for threads in [1, 3] {
-                let pool = Pool::new(threads);
-                let image = images(&dims, 1, seed + threads as u64);
-                let feed = Tensor::new(dims.clone(), image.clone());
-                let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
-                plan.run(&image, &mut scores, &mut memory, &pool);
-                let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
-                assert_eq!(
-                    bits(&scores),
-                    bits(expected[0].f32s()),
-                    "seed {seed}, {}, {threads} threads\n{}",
-                    isa.name(),
-                    graph.dump()
-                );
-            }
-        }
+    (0..drawn_graphs()).for_each(|seed| check(&draw(seed), seed));
+}
+
+#[test]
+fn networks_of_signs_equal_the_graph_bit_for_bit() {
+    (0..drawn_graphs()).for_each(|seed| check(&draw_signs(seed), seed));
+}
+
+#[test]
+fn convolutions_of_signs_run_on_bits() {
+    let (mut convs, mut on_bits, mut packed, mut chained) = (0, 0, 0, 0);
+    for seed in 0..300 {
+        let (graph, dims) = draw_signs(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        let steps = Plan::new(&network, Isa::Portable).steps();
+        let is_signs = |kernel: Option<&str>| {
+            kernel.is_some_and(|k| k.starts_with("binary") || k.starts_with("ternary"))
+        };
+        convs += steps.iter().filter(|step| step.name == "signs" && step.kind != "island").count();
+        let bits = steps.iter().filter(|step| is_signs(step.kernel)).count();
+        let packs = steps.iter().filter(|step| step.kind == "signs").count();
+        (on_bits, packed, chained) = (on_bits + bits, packed + packs, chained + bits - packs);
+        assert!(steps.iter().all(|step| step.kind != "island" || step.name == "softmax"));
     }
+    // Not on bits: distances and units of 3, large products of both, signs that can be 0, and what a pool lies before.
+    assert!(convs > 300 && on_bits * 10 > convs * 4, "{on_bits} of {convs}");
+    assert!(packed > 100 && chained > 5, "{packed} packed, {chained} chained");
 }
 
 #[test]
@@ -76,6 +104,37 @@ fn scales_along_an_axis_that_is_no_channel_of_an_image_are_left_to_the_executor(
     let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
     assert_eq!(model.run(&image).expect("one image"), expected[0].f32s());
     assert!(model.plan().steps().iter().all(|step| step.kind == "island"));
+}
+
+#[test]
+fn tables_may_change_the_type_of_codes() {
+    for types in [[DType::U8, DType::I8], [DType::I8, DType::U8]] {
+        let mut graph = Graph::new("types");
+        let dims = vec![1, 3, 4, 5];
+        let mut x = graph.add_input("x", DType::F32, dims.iter().map(|&d| Some(d)).collect());
+        let blocking = Blocking { axis: 1, block_size: 0 };
+        for (to, scale) in types.into_iter().zip([0.02f32, 0.015]) {
+            let scale = graph.add_constant("s", Tensor::scalar(scale));
+            let zero = match to {
+                DType::I8 => Tensor::scalar(-7i8),
+                _ => Tensor::scalar(120u8),
+            };
+            let zero = graph.add_constant("z", zero);
+            let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to });
+            let codes = graph.add_node("q", quantize, &[x, scale, zero]);
+            let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
+            x = graph.add_node("dq", dequantize, &[codes, scale, zero]);
+        }
+        graph.outputs = vec![x];
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        let steps = Plan::new(&network, Isa::Portable).steps();
+        assert_eq!(steps.iter().filter(|step| step.kind == "table").count(), 1);
+        let image = images(&dims, 1, 5);
+        let session = Session::new(&graph).expect("it is valid");
+        let feed = Tensor::new(dims, image.clone());
+        let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
+        assert_eq!(Model::new(&network).run(&image).expect("one image"), expected[0].f32s());
+    }
 }
 
 #[test]

@@ -30,6 +30,14 @@ pub enum Binary {
     Max,
     /// Whether a equals b.
     Equal,
+    /// Whether a > b.
+    Greater,
+    /// Whether a >= b.
+    GreaterOrEqual,
+    /// Whether a < b.
+    Less,
+    /// Whether a <= b.
+    LessOrEqual,
 }
 
 impl Binary {
@@ -45,7 +53,24 @@ impl Binary {
             Binary::Min => "Min",
             Binary::Max => "Max",
             Binary::Equal => "Equal",
+            Binary::Greater => "Greater",
+            Binary::GreaterOrEqual => "GreaterOrEqual",
+            Binary::Less => "Less",
+            Binary::LessOrEqual => "LessOrEqual",
         }
+    }
+
+    /// Whether the result is true or false.
+    #[must_use]
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Binary::Equal) || self.is_order()
+    }
+
+    fn is_order(self) -> bool {
+        matches!(
+            self,
+            Binary::Greater | Binary::GreaterOrEqual | Binary::Less | Binary::LessOrEqual
+        )
     }
 
     pub(crate) fn forward(
@@ -57,11 +82,14 @@ impl Binary {
         match self {
             Binary::Equal => equal(&pair, work),
             Binary::Pow => pow(&pair, work),
-            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Min | Binary::Max => {
-                with_numbers!(pair.a, a => self.arithmetic(&pair, a, work), else {
-                    Err(wrong_type(0, pair.a, "float32 or an integer type of 8 bits or more"))
+            _ if self.is_order() => {
+                with_numbers!(pair.a, a => self.order(&pair, a, work), else {
+                    Err(wrong_type(0, pair.a, NUMBERS))
                 })
             }
+            _ => with_numbers!(pair.a, a => self.arithmetic(&pair, a, work), else {
+                Err(wrong_type(0, pair.a, NUMBERS))
+            }),
         }
     }
 
@@ -84,12 +112,36 @@ impl Binary {
             Binary::Div => pair.map(a, b, T::div, work),
             Binary::Min => pair.map(a, b, T::min, work),
             Binary::Max => pair.map(a, b, T::max, work),
-            Binary::Pow | Binary::Equal => {
-                Err(OpError::Invalid(format!("{} is not arithmetic on one type", self.name())))
+            Binary::Pow | Binary::Equal => self.not_on_one_type("arithmetic"),
+            Binary::Greater | Binary::GreaterOrEqual | Binary::Less | Binary::LessOrEqual => {
+                self.not_on_one_type("arithmetic")
             }
         }
     }
+
+    /// Comparisons with NaN are false.
+    fn order<T: Number>(
+        self,
+        pair: &Pair<'_>,
+        a: &[T],
+        work: &mut Workspace,
+    ) -> Result<Tensor, OpError> {
+        let b = same_type::<T>(1, pair.b, pair.a)?;
+        match self {
+            Binary::Greater => pair.map(a, b, |a, b| a > b, work),
+            Binary::GreaterOrEqual => pair.map(a, b, |a, b| a >= b, work),
+            Binary::Less => pair.map(a, b, |a, b| a < b, work),
+            Binary::LessOrEqual => pair.map(a, b, |a, b| a <= b, work),
+            _ => self.not_on_one_type("a comparison"),
+        }
+    }
+
+    fn not_on_one_type(self, what: &str) -> Result<Tensor, OpError> {
+        Err(OpError::Invalid(format!("{} is not {what} on one type", self.name())))
+    }
 }
+
+const NUMBERS: &str = "float32 or an integer type of 8 bits or more";
 
 impl Binary {
     /// The gradient times the slope along each operand, summed over the axes that operand was repeated along. Where Min or Max
@@ -107,7 +159,11 @@ impl Binary {
             Binary::Min => slopes(back, |a, b| above(b, a), above, work),
             Binary::Max => slopes(back, above, |a, b| above(b, a), work),
             Binary::Pow => slopes(back, slope_of_base, slope_of_exponent, work),
-            Binary::Equal => Err(OpError::NoGradient),
+            Binary::Equal
+            | Binary::Greater
+            | Binary::GreaterOrEqual
+            | Binary::Less
+            | Binary::LessOrEqual => Err(OpError::NoGradient),
         }
     }
 }

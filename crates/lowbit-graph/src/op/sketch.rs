@@ -24,7 +24,7 @@ impl Op {
             Op::Unary(_) | Op::Clip if x.dtype() == DType::F32 => {
                 zeros(x.shape().clone(), DType::F32)
             }
-            Op::Binary(_) if x.dtype() == DType::F32 => {
+            Op::Binary(binary) if x.dtype() == DType::F32 && !binary.is_comparison() => {
                 let other = inputs.optional(1).filter(|other| other.dtype() == DType::F32)?;
                 zeros(x.shape().broadcast(other.shape())?, DType::F32)
             }

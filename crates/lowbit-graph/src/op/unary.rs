@@ -52,6 +52,8 @@ pub enum Unary {
     Floor,
     /// Smallest integer not below.
     Ceil,
+    /// 1 above 0, -1 below, 0 at 0.
+    Sign,
 }
 
 impl Unary {
@@ -74,6 +76,7 @@ impl Unary {
             Unary::Abs => "Abs",
             Unary::Floor => "Floor",
             Unary::Ceil => "Ceil",
+            Unary::Sign => "Sign",
         }
     }
 
@@ -113,6 +116,7 @@ impl Unary {
             Unary::Abs => map(tensor, x, f32::abs, work),
             Unary::Floor => map(tensor, x, f32::floor, work),
             Unary::Ceil => map(tensor, x, f32::ceil, work),
+            Unary::Sign => map(tensor, x, sign, work),
         }
     }
 }
@@ -146,7 +150,7 @@ impl Unary {
             Unary::Exp => along(back, |_, y| y, work),
             Unary::Neg => along(back, |_, _| -1.0, work),
             Unary::Abs => along(back, |x, _| step(x, 1.0) - step(-x, 1.0), work),
-            Unary::Floor | Unary::Ceil => along(back, |_, _| 0.0, work),
+            Unary::Floor | Unary::Ceil | Unary::Sign => along(back, |_, _| 0.0, work),
         }
     }
 }
@@ -244,6 +248,15 @@ fn absolute(inputs: &Inputs<'_>, work: &mut Workspace) -> Result<Tensor, OpError
 
 fn integer_abs<T: Number>(x: T) -> T {
     if x < T::default() { T::sub(T::default(), x) } else { x }
+}
+
+/// NaN stays NaN, and -0 becomes 0.
+fn sign(x: f32) -> f32 {
+    match x {
+        _ if x > 0.0 => 1.0,
+        _ if x < 0.0 => -1.0,
+        _ => x + 0.0,
+    }
 }
 
 /// 1 / (1 + exp(-x)), written so that exp never overflows.

@@ -38,8 +38,8 @@ impl Trace {
 /// # Errors
 /// When the graph does not run. A graph whose batch is fixed is traced at that batch only.
 pub fn trace(graph: &Graph, example: &[Tensor]) -> Result<Trace, GraphError> {
-    let session = Session::sketch(graph)?;
     let derived = shape_derived(graph);
+    let session = Session::sketch(graph, &derived)?;
     let mut traced = Trace::default();
     let fixed = graph.inputs.iter().all(|i| i.dims.first().is_none_or(Option::is_some));
     for copies in 0..2 {

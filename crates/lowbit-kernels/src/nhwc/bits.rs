@@ -4,7 +4,7 @@
 //! border says -1, their weights are added back with the biases, of which there is a set for each way to lie at the edge.
 //!
 //! ```text
-//! sum = weights that are not 0 + sum of the weights on pads - 2 * popcount((x ^ sign(w)) & (w != 0))
+//! sum = sum of |w| + sum of the w on pads - 2 * u * popcount((x ^ sign(w)) & (w != 0))      where each |w| is u or 0
 //! ```
 
 use std::ops::Range;
@@ -43,7 +43,7 @@ pub enum SignFinish {
     Bits(Thresholds),
 }
 
-/// A convolution of signs by weights of -1, 0 and 1, packed for one tier.
+/// A convolution of signs by weights of -u, 0 and u, u a power of two, packed for one tier.
 #[derive(Clone, Debug)]
 pub struct SignConv {
     isa: Isa,
@@ -53,6 +53,8 @@ pub struct SignConv {
     /// `[panel][word of the inner dimension][plane][lane]`: signs, and where any weight is 0 the bits that are not.
     words: Words,
     planes: usize,
+    /// The power of two that weights are multiples of.
+    unit: u8,
     edges: Edges,
     factors: Vec<f32>,
     ending: Ending,
@@ -80,17 +82,21 @@ struct Edges {
 }
 
 impl SignConv {
-    /// Packs `weights`, `[o, i, kh, kw]`, each -1, 0 or 1. `spec.input` is an image of bits, and so is `spec.output` where bits are
+    /// Packs `weights`, `[o, i, kh, kw]`, each -u, 0 or u for one power of two u. `spec.input` is an image of bits, and so is `spec.output` where bits are
     /// written; there is one group.
     /// # Panics
-    /// When the sizes do not fit one another or the images, a weight is none of the three, a list has not one entry for each output,
+    /// When the sizes do not fit one another or the images, weights have other values, a list has not one entry for each output,
     /// or a multiplier is not finite.
     #[must_use]
     pub fn new(isa: Isa, spec: ConvSpec, weights: &[i8], finish: SignFinish) -> Self {
         let outputs = spec.output.channels;
         assert!(spec.groups == 1, "signs have one group");
         assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
-        assert!(weights.iter().all(|weight| (-1..=1).contains(weight)), "weights are -1, 0 or 1");
+        let unit = weights.iter().map(|weight| weight.unsigned_abs()).max().unwrap_or(1).max(1);
+        assert!(
+            unit.is_power_of_two() && weights.iter().all(|w| [0, unit].contains(&w.unsigned_abs())),
+            "weights are -u, 0 or u for a power of two u"
+        );
         assert!(8 * spec.input.pixel >= spec.input.channels, "a pixel holds its bits");
         assert!(weights.len() / outputs <= 1 << 24, "the sum of the taps fits in i32");
         let mut bytes = spec.clone();
@@ -114,6 +120,7 @@ impl SignConv {
             words: Words::new(&pack(&spec, weights, planes, &panels)),
             offsets: offsets(&bytes),
             planes,
+            unit,
             edges,
             factors,
             ending,
@@ -292,7 +299,7 @@ impl Edges {
                         .filter(|(at, _)| rows[at / columns.len()] || columns[at % columns.len()])
                         .map(|(_, &weight)| i32::from(weight))
                         .sum();
-                    let used: i32 = weights.iter().map(|&weight| i32::from(weight != 0)).sum();
+                    let used: i32 = weights.iter().map(|&weight| i32::from(weight).abs()).sum();
                     all[first + output] = bias[output].wrapping_add(used + on_pads);
                 }
             }
@@ -370,6 +377,9 @@ impl Part<'_> {
         let inner = conv.offsets.len();
         let weights = &conv.words[panel.words * P..][..inner * P * columns];
         let bounds = arch.bounds(self.layer.write.last_clamp());
+        // Counts of 15 bits are multiplied by -2 * unit, in the lower half of each lane.
+        let short = inner * WORD <= i16::MAX as usize;
+        let factor = arch.splat(u32::from((-2 * i16::from(conv.unit)).cast_unsigned()));
         for first in self.pixels.clone().step_by(R) {
             let first = first.min(self.pixels.end - R);
             let at = [first / width, first % width];
@@ -385,7 +395,11 @@ impl Part<'_> {
                     // SAFETY: the panel has two vectors of biases.
                     let bias =
                         unsafe { arch.load(bias.as_ptr().add(n * <S::A as Arch>::LANES).cast()) };
-                    *sum = arch.sub_i32(bias, arch.add_i32(count, count));
+                    *sum = if short {
+                        arch.dot_i16(bias, count, factor)
+                    } else {
+                        arch.sub_i32(bias, shifted(arch, count, 2 * u32::from(conv.unit)))
+                    };
                 }
             }
             match &conv.ending {
@@ -413,6 +427,16 @@ impl Part<'_> {
             }
         }
     }
+}
+
+/// `count * factor`, a power of two, by doubling.
+#[inline(always)]
+fn shifted<A: Arch>(arch: A, count: A::V, factor: u32) -> A::V {
+    let mut scaled = count;
+    for _ in 0..factor.trailing_zeros() {
+        scaled = arch.add_i32(scaled, scaled);
+    }
+    scaled
 }
 
 /// The rows and columns of `R` pixels from a row and column on.
@@ -494,33 +518,151 @@ unsafe fn counts<S: Signs, const R: usize, const P: usize>(
     counts
 }
 
-/// Writes the signs of an image of codes: a bit is set where the code of its channel reaches the threshold.
-/// # Panics
-/// When the images have not the same extent, or are shorter than their layouts say, or a channel has no threshold.
-pub fn pack_signs(
-    (codes, x): (&ImageLayout, &[u8]),
-    thresholds: &Thresholds,
-    (bits, out): (&ImageLayout, &mut [u8]),
-) {
-    assert!(
-        [codes.height, codes.width, codes.channels] == [bits.height, bits.width, bits.channels],
-        "both images have the same extent"
-    );
-    assert!(8 * bits.pixel >= bits.channels, "a pixel holds its bits");
-    assert!(
-        [thresholds.at_least.len(), thresholds.inverted.len()] == [codes.channels; 2],
-        "a threshold for each channel"
-    );
-    for y in 0..codes.height {
-        for column in 0..codes.width {
-            let from = &x[codes.at(y, column)..][..codes.channels];
-            let to = &mut out[bits.at(y, column)..][..bits.pixel];
-            to.fill(0);
-            let thresholds = thresholds.at_least.iter().zip(&thresholds.inverted);
-            for (channel, (&code, (&least, &inverted))) in from.iter().zip(thresholds).enumerate() {
-                let bit = (i32::from(code) >= least) != inverted;
-                to[channel / 8] |= u8::from(bit) << (channel % 8);
-            }
+/// The signs of images of codes: a bit is set where the code of its channel reaches the threshold.
+#[derive(Clone, Debug)]
+pub struct PackSigns {
+    isa: Isa,
+    channels: usize,
+    /// Whole blocks; 0 beyond the channels.
+    at_least: Vec<u8>,
+    /// Bits to turn round, a word for each block.
+    inverted: Vec<u64>,
+}
+
+/// Codes that are compared at once.
+const BLOCK: usize = 64;
+
+impl PackSigns {
+    /// # Panics
+    /// When the lists of thresholds have not the same length.
+    #[must_use]
+    pub fn new(isa: Isa, thresholds: &Thresholds) -> Self {
+        let channels = thresholds.at_least.len();
+        assert_eq!(thresholds.inverted.len(), channels, "a threshold for each channel");
+        let blocks = channels.div_ceil(BLOCK);
+        let (mut at_least, mut inverted) = (vec![0; blocks * BLOCK], vec![0; blocks]);
+        let each = thresholds.at_least.iter().zip(&thresholds.inverted);
+        for (channel, (&least, &turned)) in each.enumerate() {
+            // A code that none reaches is one that all reach, turned round.
+            let never = least > 255;
+            at_least[channel] = if never { 0 } else { least.max(0) as u8 };
+            inverted[channel / BLOCK] |= u64::from(turned != never) << (channel % BLOCK);
         }
+        for channel in channels..blocks * BLOCK {
+            inverted[channel / BLOCK] |= 1 << (channel % BLOCK);
+        }
+        Self { isa, channels, at_least, inverted }
+    }
+
+    /// Writes the bits of an image, but not those of its border.
+    /// # Panics
+    /// When the images have not the same extent, or are shorter than their layouts say, or the thresholds are those of another
+    /// number of channels.
+    pub fn run(&self, (codes, x): (&ImageLayout, &[u8]), (bits, out): (&ImageLayout, &mut [u8])) {
+        assert!(
+            [codes.height, codes.width, codes.channels] == [bits.height, bits.width, bits.channels],
+            "both images have the same extent"
+        );
+        assert!(
+            8 * bits.pixel >= bits.channels && bits.pixel.is_multiple_of(4),
+            "a pixel holds its bits in words"
+        );
+        assert_eq!(self.channels, codes.channels, "a threshold for each channel");
+        for y in 0..codes.height {
+            let from = &x[codes.at(y, 0)..][..codes.width * codes.pixel];
+            let to = &mut out[bits.at(y, 0)..][..bits.width * bits.pixel];
+            self.row((from, codes.pixel), (to, bits.pixel));
+        }
+    }
+
+    /// A row of pixels of so many bytes.
+    fn row(&self, (from, pixel): (&[u8], usize), (to, words): (&mut [u8], usize)) {
+        let pixels = from.chunks_exact(pixel).zip(to.chunks_exact_mut(words));
+        #[cfg(target_arch = "x86_64")]
+        match self.isa {
+            // SAFETY: the tokens prove these features.
+            Isa::Avx512(_) => return unsafe { x86::pixels_avx512(self, pixels) },
+            // SAFETY: as above.
+            Isa::Avx2(_) => return unsafe { x86::pixels_avx2(self, pixels) },
+            _ => {}
+        }
+        self.pixels(pixels, |codes, least| {
+            let mut bits = 0;
+            for (at, (code, least)) in codes.iter().zip(least).enumerate() {
+                bits |= u64::from(code >= least) << at;
+            }
+            bits
+        });
+    }
+
+    /// Packs pixels block by block; `compare` gives a bit for each code, whether it reaches its threshold.
+    #[inline(always)]
+    fn pixels<'a>(
+        &self,
+        pixels: impl Iterator<Item = (&'a [u8], &'a mut [u8])>,
+        compare: impl Fn(&[u8; BLOCK], &[u8; BLOCK]) -> u64,
+    ) {
+        for (from, to) in pixels {
+            let blocks = self.at_least.chunks_exact(BLOCK).zip(&self.inverted).enumerate();
+            for (block, (at_least, inverted)) in blocks {
+                let from = &from[block * BLOCK..self.channels.min((block + 1) * BLOCK)];
+                let mut padded = [0; BLOCK];
+                let codes = from.first_chunk().unwrap_or_else(|| {
+                    padded[..from.len()].copy_from_slice(from);
+                    &padded
+                });
+                let least = at_least.first_chunk().expect("a block of thresholds");
+                let bits = compare(codes, least) ^ inverted;
+                let to = &mut to[block * BLOCK / 8..];
+                // Pixels are words of 4 bytes.
+                if let Some(to) = to.first_chunk_mut() {
+                    *to = bits.to_le_bytes();
+                } else if let Some(to) = to.first_chunk_mut() {
+                    *to = (bits as u32).to_le_bytes();
+                }
+            }
+            to.iter_mut().skip(self.inverted.len() * BLOCK / 8).for_each(|byte| *byte = 0);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::PackSigns;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn pixels_avx512<'a>(
+        signs: &PackSigns,
+        pixels: impl Iterator<Item = (&'a [u8], &'a mut [u8])>,
+    ) {
+        signs.pixels(pixels, |codes, least| {
+            // SAFETY: 64 readable bytes each; the loads need no alignment, and the caller has these instructions.
+            unsafe {
+                let [codes, least] = [codes, least].map(|b| _mm512_loadu_si512(b.as_ptr().cast()));
+                _mm512_cmpge_epu8_mask(codes, least)
+            }
+        });
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn pixels_avx2<'a>(
+        signs: &PackSigns,
+        pixels: impl Iterator<Item = (&'a [u8], &'a mut [u8])>,
+    ) {
+        signs.pixels(pixels, |codes, least| {
+            let mut bits = 0;
+            for half in 0..2 {
+                // SAFETY: 64 readable bytes each; the loads need no alignment, and the caller has these instructions.
+                let reached = unsafe {
+                    let load = |b: &[u8; 64]| _mm256_loadu_si256(b.as_ptr().add(32 * half).cast());
+                    let (codes, least) = (load(codes), load(least));
+                    _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(codes, least), codes))
+                };
+                bits |= u64::from(reached as u32) << (32 * half);
+            }
+            bits
+        });
     }
 }

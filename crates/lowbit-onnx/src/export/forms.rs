@@ -176,7 +176,13 @@ fn unary(unary: Unary) -> Vec<AttributeProto> {
         | Unary::HardSwish
         | Unary::Silu
         | Unary::Erf => vec![],
-        Unary::Sqrt | Unary::Exp | Unary::Neg | Unary::Abs | Unary::Floor | Unary::Ceil => vec![],
+        Unary::Sqrt
+        | Unary::Exp
+        | Unary::Neg
+        | Unary::Abs
+        | Unary::Floor
+        | Unary::Ceil
+        | Unary::Sign => vec![],
     }
 }
 

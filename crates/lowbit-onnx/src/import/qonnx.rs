@@ -1,7 +1,7 @@
 //! QONNX: quantizers of any width as one operator (Pappalardo et al. 2022, arXiv:2206.07527). They become what ONNX
 //! itself has: QuantizeLinear, a Clip of the codes where their type is wider, DequantizeLinear.
 
-use lowbit_graph::{Blocking, DequantizeLinear, Op, QuantizeLinear};
+use lowbit_graph::{Binary, Blocking, DequantizeLinear, Op, QuantizeLinear};
 use lowbit_tensor::{Buffer, DType, Tensor};
 
 use super::node::NodeImport;
@@ -27,18 +27,40 @@ pub(super) fn int_quant(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> 
     Ok(Op::DequantizeLinear(DequantizeLinear { blocking }))
 }
 
-/// `BipolarQuant`: scale where x is at least 0, -scale elsewhere. Of weights alone: no standard operator makes such codes.
+/// `BipolarQuant`: scale where x is at least 0, -scale elsewhere. Of a constant, codes of -1 and 1; of a computed value the choice
+/// itself, and behind it a quantizer that holds both exactly.
 pub(super) fn bipolar_quant(node: &mut NodeImport<'_, '_>) -> Result<Op, OnnxError> {
     let (blocking, scale) = scale(node)?;
     let x = node.input(0).and_then(|x| node.graph.constant(x)).cloned();
-    let Some(values) = x.as_ref().and_then(|x| x.as_slice::<f32>().ok()) else {
-        return Err(node.wrong("input 0 (X)", "a computed value", "a float32 initializer"));
+    let Some(x) = x else { return computed_signs(node, scale) };
+    let Ok(values) = x.as_slice::<f32>() else {
+        return Err(node.wrong("input 0 (X)", x.dtype(), "float32"));
     };
     let signs: Vec<i8> = values.iter().map(|&v| if v >= 0.0 { 1 } else { -1 }).collect();
-    let shape = x.as_ref().map_or_else(Vec::new, |x| x.shape().to_vec());
-    let codes = node.constant("signs", Tensor::new(shape, signs));
+    let codes = node.constant("signs", Tensor::new(x.shape().clone(), signs));
     let scale = node.constant("scale", scale);
     node.inputs = vec![Some(codes), Some(scale)];
+    Ok(Op::DequantizeLinear(DequantizeLinear { blocking }))
+}
+
+/// The signs of a value that is not constant, quantized to int8.
+fn computed_signs(node: &mut NodeImport<'_, '_>, scale: Tensor) -> Result<Op, OnnxError> {
+    let &[above] = scale.f32s() else {
+        let found = format!("{} numbers", scale.len());
+        return Err(node.wrong("input 1 (scale)", found, "one for a value that is computed"));
+    };
+    let x = node.input(0);
+    let zero = Some(node.constant("zero", Tensor::scalar(0f32)));
+    let compare = Op::Binary(Binary::GreaterOrEqual);
+    let positive = node.push("GreaterOrEqual", compare, vec![x, zero]);
+    let scale = Some(node.constant("scale", Tensor::scalar(above)));
+    let below = Some(node.constant("below", Tensor::scalar(-above)));
+    let signs = node.push("Where", Op::Where, vec![Some(positive), scale, below]);
+    let zero_point = Some(node.constant("zero_point", Tensor::scalar(0i8)));
+    let blocking = Blocking { axis: 1, block_size: 0 };
+    let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to: DType::I8 });
+    let codes = node.push("QuantizeLinear", quantize, vec![Some(signs), scale, zero_point]);
+    node.inputs = vec![Some(codes), scale, zero_point];
     Ok(Op::DequantizeLinear(DequantizeLinear { blocking }))
 }
 

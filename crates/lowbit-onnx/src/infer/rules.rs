@@ -1,6 +1,6 @@
 //! One rule per operator: what its result's dimensions and element type are, as far as its inputs tell.
 
-use lowbit_graph::{Binary, Op};
+use lowbit_graph::Op;
 use lowbit_tensor::DType;
 
 use super::{Dims, Known};
@@ -12,7 +12,7 @@ const RANK_MAX: usize = 64;
 pub(super) fn dtype(known: &Known<'_>, index: usize) -> Option<DType> {
     let codes = |zero_point: usize| known.dtype(zero_point).or(Some(DType::U8));
     match &known.node.op {
-        Op::Binary(Binary::Equal) => Some(DType::Bool),
+        Op::Binary(binary) if binary.is_comparison() => Some(DType::Bool),
         Op::Shape(_) => Some(DType::I64),
         Op::ConstantOfShape(constant) => Some(constant.value.dtype()),
         Op::Cast(cast) => Some(cast.to),

@@ -1,7 +1,7 @@
 //! Weights and biases in the graph: written once by insertion, and again by every algorithm that changes them.
 
 use lowbit_graph::{Graph, Node, ValueId, quantize_bias};
-use lowbit_quant::{CodedWeight, QuantError, Quantizer};
+use lowbit_quant::{CodedWeight, QuantError, Quantizer, Table};
 use lowbit_tensor::Tensor;
 
 use super::rows::turn;
@@ -42,6 +42,7 @@ impl Inserter {
                 .fit(&rows.values, &rows.shape, importance.as_deref(), rounding.seed)
                 .map_err(named)?,
         };
+        let coded = keep_magnitudes(coded, &rows).map_err(named)?;
         let bias = float_bias(float, node, rows.channels()).map_err(named)?;
         let input = reading.found.tensor.scale;
         let mut coded = guard(coded, &rows, (&bias, input)).map_err(named)?;
@@ -309,6 +310,54 @@ pub(crate) fn channel_map(site: Option<&Site>) -> impl Fn(usize, [f64; 2]) -> [f
             f64::from(channels.zero_points[c] - tensor.zero_point) * f64::from(tensor.scale);
         [mean * factor + shift, deviation * factor]
     }
+}
+
+/// Where the weights of a group (most often, an output channel) are all a, -a or 0, gives that group the scale at which they are
+/// powers of two: this loses nothing, and sums of signs are integers times one power of two. The power is the largest there is up to
+/// 64, since the bias is rounded to multiples of that scale.
+fn keep_magnitudes(coded: CodedWeight, rows: &Rows) -> Result<CodedWeight, QuantError> {
+    let Some((integers, found)) = coded.integers() else { return Ok(coded) };
+    if !matches!(coded.tables(), [Table::Scalar(_)]) || integers.len() != coded.codes().len() {
+        return Ok(coded);
+    }
+    let levels = coded.integer_table().unwrap_or_default();
+    let has = |power: i8| levels.contains(&power) && levels.contains(&-power);
+    let Some(power) = (0..=6).rev().map(|shift| 1i8 << shift).find(|&power| has(power)) else {
+        return Ok(coded);
+    };
+    let magnitudes = magnitudes(&coded, &rows.values);
+    if magnitudes.iter().all(Option::is_none) {
+        return Ok(coded);
+    }
+    let mut scales = coded.scales().to_vec();
+    for ((scale, found), magnitude) in scales.iter_mut().zip(found).zip(&magnitudes) {
+        if let Some(magnitude) = magnitude {
+            // The quotient is the unit of the levels: a power of two.
+            *scale = magnitude / f32::from(power) / (found / *scale);
+        }
+    }
+    let kept = coded.with_scales(scales)?;
+    let rounded = kept.round_to(&rows.values)?;
+    let codes = (0..rounded.codes().len()).map(|e| {
+        let kept = magnitudes[coded.group_of(e)].is_some();
+        if kept { rounded.codes()[e] } else { coded.codes()[e] }
+    });
+    let kept = kept.with_codes(codes.collect())?;
+    let exact = kept.decode().into_iter().zip(&rows.values).enumerate();
+    let mut exact = exact.filter(|(e, _)| magnitudes[coded.group_of(*e)].is_some());
+    Ok(if exact.all(|(_, (now, then))| now == *then) { kept } else { coded })
+}
+
+/// For each group the only magnitude of its weights that are not 0, where there are at least two of them.
+fn magnitudes(coded: &CodedWeight, weights: &[f32]) -> Vec<Option<f32>> {
+    let mut found = vec![(0usize, Some(0f32)); coded.scales().len()];
+    for (e, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
+        let (count, magnitude) = &mut found[coded.group_of(e)];
+        *count += 1;
+        *magnitude = magnitude.filter(|&known| *count == 1 || known == weight.abs());
+        *magnitude = magnitude.map(|_| weight.abs());
+    }
+    found.into_iter().map(|(count, magnitude)| magnitude.filter(|_| count > 1)).collect()
 }
 
 /// Raises the scale of channels whose bias would not fit int32 at s_x·s_w.

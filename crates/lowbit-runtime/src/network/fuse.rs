@@ -72,6 +72,10 @@ impl Network {
         let [table] = tables[..] else { return false };
         let (from, to) = (step.inputs[0], step.outputs[0]);
         let Some(maker) = self.only_maker(from) else { return false };
+        if self.signs(to).is_some() && self.signs(self.steps[maker].inputs[0]).is_none() {
+            // Only a convolution of signs writes signs as bits; behind any other they are packed from its codes.
+            return false;
+        }
         let Kind::Conv(conv) = &mut self.steps[maker].kind else { return false };
         let Finish::Codes { range, table: own, add: None, .. } = &mut conv.finish else {
             return false;

@@ -21,7 +21,7 @@ use crate::RuntimeError;
 enum Known {
     /// A step makes it.
     Value(ValueIndex),
-    /// Floats of these codes, through a DequantizeLinear and then elementwise operators, by node.
+    /// A function of each element of these codes: a DequantizeLinear and elementwise operators, by node, in their order.
     Held { codes: ValueIndex, nodes: Vec<usize> },
 }
 
@@ -126,22 +126,28 @@ impl Lowering<'_> {
         if done { Ok(()) } else { self.island(node) }
     }
 
-    /// Holds back a DequantizeLinear of one value's codes, and elementwise operators behind one.
+    /// Holds back a DequantizeLinear of one value's codes, and elementwise operators on what is held back of one value.
     fn hold(&mut self, index: usize, node: &Node) -> bool {
-        let Some(value) = node.input(0) else { return false };
-        let constants = node.inputs.iter().skip(1).flatten();
-        if !constants.clone().all(|&v| self.graph.constant(v).is_some()) {
-            return false;
-        }
-        let held = match (&node.op, self.known.get(&value)) {
-            (Op::DequantizeLinear(_), Some(&Known::Value(codes)))
+        let computed = node.inputs.iter().flatten().filter(|&&v| self.graph.constant(v).is_none());
+        let known: Option<Vec<&Known>> = computed.map(|value| self.known.get(value)).collect();
+        let held = match (&node.op, known.as_deref()) {
+            (Op::DequantizeLinear(_), Some(&[&Known::Value(codes)]))
                 if self.network.values[codes].codes().is_some() =>
             {
                 Known::Held { codes, nodes: vec![index] }
             }
-            (Op::Unary(_) | Op::Clip, Some(Known::Held { codes, nodes })) => {
-                let nodes = nodes.iter().copied().chain([index]).collect();
-                Known::Held { codes: *codes, nodes }
+            (op, Some(&[Known::Held { codes, nodes }, ref rest @ ..])) if is_elementwise(op) => {
+                let mut all = nodes.clone();
+                for other in rest {
+                    match other {
+                        Known::Held { codes: same, nodes } if same == codes => all.extend(nodes),
+                        _ => return false,
+                    }
+                }
+                all.push(index);
+                all.sort_unstable();
+                all.dedup();
+                Known::Held { codes: *codes, nodes: all }
             }
             _ => return false,
         };
@@ -202,6 +208,11 @@ impl Lowering<'_> {
                 codes.iter().map(|&z| i32::try_from(z).ok()).collect::<Option<Vec<i32>>>()?
             }
         };
+        // Lowering gives one zero point where the model has none.
+        let zero_points = match zero_points[..] {
+            [one] => vec![one; scales.len()],
+            _ => zero_points,
+        };
         let fits = !scales.is_empty() && scales.len() == zero_points.len();
         fits.then_some(Parameters { scales, zero_points, signed })
     }
@@ -245,9 +256,9 @@ impl Lowering<'_> {
             return Ok(false);
         }
         let form = Form::Codes(to.codes());
-        if let Some(Known::Held { codes, nodes }) =
-            node.input(0).and_then(|v| self.known.get(&v).cloned())
-            && let Some(tables) = self.tables(codes, &nodes, &to)?
+        if let Some(value) = node.input(0)
+            && let Some(Known::Held { codes, nodes }) = self.known.get(&value).cloned()
+            && let Some(tables) = self.tables((codes, &nodes, value), &to)?
         {
             let dims = self.dims(codes);
             self.push(node, Kind::Table(tables), vec![codes], (dims, form));
@@ -380,6 +391,11 @@ impl Lowering<'_> {
             .map(Form::Codes)
             .ok_or_else(|| "its codes have no known zero point".into())
     }
+}
+
+/// Whether each element of the result follows from one element of each operand.
+fn is_elementwise(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Clip | Op::PRelu | Op::Binary(_) | Op::Where | Op::Cast(_))
 }
 
 /// A tensor of zeros such as the value is in the graph.

@@ -163,6 +163,24 @@ per_tier! {
 }
 
 per_tier! {
+    // A bit for each channel: whether the entry lies above the zero point.
+    fn signs(how: (&'a [[u8; 256]], u8), from: From<'a>, to: To<'a>) {
+        let ((tables, zero_point), mut to) = (how, to);
+        let (layout, words) = (from.1, to.1.pixel);
+        for y in 0..layout.height {
+            let from = row(from, y).chunks_exact(layout.pixel);
+            for (to, from) in row_mut(&mut to, y).chunks_exact_mut(words).zip(from) {
+                to.fill(0);
+                for (c, &code) in from[..layout.channels].iter().enumerate() {
+                    let table = &tables[if tables.len() == 1 { 0 } else { c }];
+                    to[c / 8] |= u8::from(table[usize::from(code)] > zero_point) << (c % 8);
+                }
+            }
+        }
+    }
+}
+
+per_tier! {
     fn table(tables: &'a [[u8; 256]], from: From<'a>, to: To<'a>) {
         let mut to = to;
         let layout = *to.1;
@@ -260,19 +278,24 @@ per_tier! {
 }
 
 per_tier! {
+    // The maximum of each column of windows, then that of columns: both go along whole rows of bytes.
     fn max_pool(window: &'a Window, from: From<'a>, to: To<'a>) {
         let mut to = to;
         let (layout, out) = (from.1, *to.1);
+        let mut columns = vec![0u8; layout.width * layout.pixel];
+        let raise = |to: &mut [u8], from: &[u8]| {
+            to.iter_mut().zip(from).for_each(|(to, &code)| *to = code.max(*to));
+        };
         for y in 0..out.height {
+            columns.fill(0);
+            for row_at in inside(window, 0, layout.height, y) {
+                raise(&mut columns, row(from, row_at));
+            }
             let line = row_mut(&mut to, y);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                let to = &mut to[..layout.channels];
                 to.fill(0);
-                for row_at in inside(window, 0, layout.height, y) {
-                    for column in inside(window, 1, layout.width, x) {
-                        let pixel = &from.0[layout.at(row_at, column)..][..layout.channels];
-                        to.iter_mut().zip(pixel).for_each(|(to, &code)| *to = code.max(*to));
-                    }
+                for column in inside(window, 1, layout.width, x) {
+                    raise(to, &columns[column * layout.pixel..][..layout.pixel]);
                 }
             }
         }

@@ -3,10 +3,12 @@
 use lowbit_graph::Workspace;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    self, ConvSpec, Depthwise, ImageLayout, Pool, Requantize, ResidualAdd, WeightForm,
+    self, ConvSpec, Depthwise, ImageLayout, PackSigns, Pool, Requantize, ResidualAdd, SignConv,
+    SignFinish, WeightForm,
 };
 use lowbit_tensor::{DType, Tensor};
 
+use super::signs::Signs;
 use super::{Memory, Plan, StepInfo, glue};
 use crate::network::{self, Conv, Finish, Island, Kind, Network, Step, ValueIndex};
 
@@ -24,17 +26,26 @@ enum Run {
     Conv(nhwc::Conv),
     Depthwise(nhwc::Depthwise),
     FloatConv(nhwc::Conv),
+    /// A convolution of bits.
+    Signs(Box<SignConv>),
+    FloatSigns(Box<SignConv>),
+    /// A table whose results are bits.
+    Pack(PackSigns),
+    /// The same, looked up: bits are set where entries are above the zero point.
+    PackTables(Vec<[u8; 256]>, u8),
     /// What is no convolution runs by the network's own numbers.
     Plain(Kind),
 }
 
+/// How values lie: their layouts, and which are bits.
+#[derive(Clone, Copy)]
+pub(super) struct Lies<'a> {
+    pub(super) layouts: &'a [ImageLayout],
+    pub(super) signs: &'a [Option<Signs>],
+}
+
 impl Compiled {
-    pub(super) fn new(
-        isa: Isa,
-        step: &Step,
-        network: &Network,
-        layouts: &[ImageLayout],
-    ) -> Compiled {
+    pub(super) fn new(isa: Isa, step: &Step, network: &Network, lies: Lies<'_>) -> Compiled {
         let (x, y) = (step.inputs[0], step.outputs[0]);
         let mut info = StepInfo {
             name: step.name.clone(),
@@ -46,13 +57,23 @@ impl Compiled {
         };
         let run = match &step.kind {
             Kind::Conv(conv) => {
-                let spec = spec(conv, step, layouts);
+                let spec = spec(conv, step, lies.layouts);
                 info.macs = spec.macs();
                 let zero_point = network.values[x].codes().map_or(0, |codes| codes.zero_point);
                 let (run, kernel, weight_bytes) =
-                    convolution(isa, conv, spec, (layouts, step, zero_point));
+                    convolution(isa, conv, spec, (lies, step, zero_point));
                 (info.kernel, info.weight_bytes) = (Some(kernel), weight_bytes);
                 run
+            }
+            Kind::Table(tables) if let Some(signs) = &lies.signs[y] => {
+                info.kind = "signs";
+                match &signs.thresholds {
+                    Some(thresholds) => Run::Pack(PackSigns::new(isa, thresholds)),
+                    None => {
+                        let codes = network.values[y].codes().expect("signs are codes");
+                        Run::PackTables(tables.clone(), codes.zero_point)
+                    }
+                }
             }
             plain => Run::Plain(plain.clone()),
         };
@@ -75,6 +96,11 @@ impl Compiled {
                 &mut memory.floats[y.range.clone()],
                 pool,
             ),
+            Run::FloatSigns(conv) => conv.run_float(
+                &memory.arena[x.range.clone()],
+                &mut memory.floats[y.range.clone()],
+                pool,
+            ),
             Run::Plain(Kind::Quantize(quantize)) => {
                 let floats = if self.inputs[0] == plan.input {
                     input
@@ -91,7 +117,12 @@ impl Compiled {
                 &mut memory.floats[y.range.clone()],
             ),
             Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
-            Run::Conv(_) | Run::Depthwise(_) | Run::Plain(_) => {
+            Run::Conv(_)
+            | Run::Depthwise(_)
+            | Run::Signs(_)
+            | Run::Pack(_)
+            | Run::PackTables(..)
+            | Run::Plain(_) => {
                 self.run_on_codes(plan, &mut memory.arena, pool);
             }
         }
@@ -114,6 +145,13 @@ impl Compiled {
                 return conv.run(from.0, residual(), to.0, pool);
             }
             Run::Depthwise(conv) => return conv.run(from.0, residual(), to.0, pool),
+            Run::Signs(conv) | Run::FloatSigns(conv) => {
+                return conv.run(from.0, residual(), to.0, pool);
+            }
+            Run::PackTables(tables, zero_point) => {
+                return glue::signs(isa, (tables, *zero_point), from, to);
+            }
+            Run::Pack(signs) => return signs.run((from.1, from.0), (to.1, to.0)),
             Run::Plain(kind) => kind,
         };
         match kind {
@@ -235,7 +273,7 @@ fn convolution(
     isa: Isa,
     conv: &Conv,
     spec: ConvSpec,
-    (layouts, step, zero_point): (&[ImageLayout], &Step, u8),
+    (lies, step, zero_point): (Lies<'_>, &Step, u8),
 ) -> (Run, &'static str, usize) {
     let bias = conv.bias.clone();
     let finish = match &conv.finish {
@@ -251,7 +289,7 @@ fn convolution(
                     own_first: *own_first,
                     low: 0,
                     high: 255,
-                    other: layouts[step.inputs[1]],
+                    other: lies.layouts[step.inputs[1]],
                 }
             };
             nhwc::Finish::Codes {
@@ -268,6 +306,20 @@ fn convolution(
         }
     };
     let floats = matches!(conv.finish, Finish::Floats(_));
+    if let Some(signs) = &lies.signs[step.inputs[0]] {
+        let finish = match &lies.signs[step.outputs[0]] {
+            Some(Signs { thresholds: Some(thresholds), .. }) => {
+                SignFinish::Bits(thresholds.clone())
+            }
+            _ => SignFinish::Sums(finish),
+        };
+        let weights = conv.weights.iter().map(|&weight| weight * signs.distance.cast_signed());
+        let packed = SignConv::new(isa, spec, &weights.collect::<Vec<i8>>(), finish);
+        let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());
+        let packed = Box::new(packed);
+        let run = if floats { Run::FloatSigns(packed) } else { Run::Signs(packed) };
+        return (run, kernel, bytes);
+    }
     if conv.is_depthwise() && !floats {
         let packed = Depthwise::new(isa, spec, &conv.weights, zero_point, finish);
         let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());

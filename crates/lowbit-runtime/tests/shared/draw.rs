@@ -1,8 +1,8 @@
 //! Quantized graphs drawn at random, with ties, extremes, tails and every form of step.
 
 use lowbit_graph::{
-    AutoPad, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op, Pad, PadMode,
-    Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
+    AutoPad, Binary, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op, Pad,
+    PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
 };
 use lowbit_tensor::{DType, Rng, Tensor};
 
@@ -296,4 +296,130 @@ pub(crate) fn draw(seed: u64) -> (Graph, Vec<usize>) {
 pub(crate) fn images(dims: &[usize], count: usize, seed: u64) -> Vec<f32> {
     let mut rng = Rng::new(seed);
     (0..dims.iter().product::<usize>() * count).map(|_| (rng.uniform() - 0.5) * 6.0).collect()
+}
+
+/// Signs and convolutions of signs.
+impl Draw {
+    /// The signs of the last codes in one of their spellings, with a bias per channel or none, at a distance from the zero point.
+    fn sign(&mut self) {
+        let (x, from, size) = self.last;
+        let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking: WHOLE });
+        let mut floats = self.graph.add_node("dq", dequantize, &[x, from[0], from[1]]);
+        if self.below(2) == 0 {
+            let bias = (0..size[0]).map(|_| self.rng.normal()).collect::<Vec<f32>>();
+            let bias = self.graph.add_constant("shift", Tensor::new([size[0], 1, 1], bias));
+            floats = self.graph.add_node("shifted", Op::Binary(Binary::Add), &[bias, floats]);
+        }
+        if self.below(3) == 0 {
+            let slopes = (0..size[0]).map(|_| self.rng.normal()).collect::<Vec<f32>>();
+            let slopes = self.graph.add_constant("slope", Tensor::new([size[0], 1, 1], slopes));
+            floats = self.graph.add_node("prelu", Op::PRelu, &[floats, slopes]);
+        }
+        let unit = self.scale();
+        let signs = if self.below(3) == 0 {
+            self.larq_sign(floats, unit)
+        } else {
+            self.chosen_sign(floats, unit)
+        };
+        self.sign_codes(signs, unit, size);
+    }
+
+    /// The sign of what 0.1 is added to: that of Larq, where nothing is 0.
+    fn larq_sign(&mut self, x: ValueId, unit: f32) -> ValueId {
+        let [tenth, unit] = [0.1, unit].map(|x| self.graph.add_constant("c", Tensor::scalar(x)));
+        let sign = Op::Unary(Unary::Sign);
+        let mut y = self.graph.add_node("sign", sign.clone(), &[x]);
+        // Without it, the code of 0 makes three values.
+        if self.below(4) > 0 {
+            y = self.graph.add_node("add", Op::Binary(Binary::Add), &[y, tenth]);
+            y = self.graph.add_node("again", sign, &[y]);
+        }
+        self.graph.add_node("scaled", Op::Binary(Binary::Mul), &[unit, y])
+    }
+
+    fn chosen_sign(&mut self, floats: ValueId, unit: f32) -> ValueId {
+        let [zero, above, below] =
+            [0.0, unit, -unit].map(|x| self.graph.add_constant("c", Tensor::scalar(x)));
+        let compare = [Binary::GreaterOrEqual, Binary::Greater, Binary::Less][self.below(3)];
+        let compared = self.graph.add_node("compare", Op::Binary(compare), &[floats, zero]);
+        self.graph.add_node("sign", Op::Where, &[compared, above, below])
+    }
+
+    fn sign_codes(&mut self, signs: ValueId, unit: f32, size: [usize; 3]) {
+        // Codes at 1, at 4 and, rarely, where no bits stand for them.
+        let distance = [1.0, 1.0, 4.0, 3.0][self.below(4)];
+        let scale = self.graph.add_constant("scale", Tensor::scalar(unit / distance));
+        let zero = 5 + self.below(200);
+        let zero = self.graph.add_constant(
+            "zero",
+            if self.signed { Tensor::scalar(zero as i8) } else { Tensor::scalar(zero as u8) },
+        );
+        let quantize = QuantizeLinear { blocking: WHOLE, to: self.dtype() };
+        let codes = self.graph.add_node("q", Op::QuantizeLinear(quantize), &[signs, scale, zero]);
+        self.last = (codes, [scale, zero], size);
+    }
+
+    /// A convolution of binary or ternary weights.
+    fn sign_conv(&mut self) {
+        let (x, from, [c, h, w]) = self.last;
+        let kernel = [3.min(h), 1 + self.below(3.min(w))];
+        let outputs = 1 + self.below(70);
+        let pads = [0, 1, 0, 1].map(|a| self.rng.below(kernel[a]));
+        let strides = [1 + self.below(2), 1 + self.below(2)];
+        let conv = Conv { strides, pads, ..Conv::PLAIN };
+        let window = conv.window([h, w], kernel).expect("the kernel fits");
+        let shape = [outputs, c, kernel[0], kernel[1]];
+        let unit = [1, 1, 2, 8, 64, 3][self.below(6)];
+        let ternary = self.below(2) == 0;
+        let weight =
+            |draw: &mut Draw| unit * [-1, 1, 0, 1][draw.below(if ternary { 4 } else { 2 })];
+        let weights = (0..shape.iter().product()).map(|_| weight(self)).collect::<Vec<i8>>();
+        let weights = self.graph.add_constant("w", Tensor::new(shape.to_vec(), weights));
+        let scales = (0..outputs).map(|_| self.scale() / f32::from(unit)).collect::<Vec<f32>>();
+        let scales = self.graph.add_constant("ws", Tensor::vector(scales));
+        // One zero point is what lowering adds to scales without any.
+        let zeros = vec![0i8; if self.below(2) == 0 { outputs } else { 1 }];
+        let zeros = self.graph.add_constant("wz", Tensor::vector(zeros));
+        let to = self.parameters();
+        let reach = i32::from(unit) * 8;
+        let bias = (0..outputs).map(|_| self.below(reach as usize) as i32 - reach / 2);
+        let bias = Tensor::vector(bias.collect::<Vec<i32>>());
+        let bias = self.graph.add_constant("bias", bias);
+        let inputs = [x, from[0], from[1], weights, scales, zeros, to[0], to[1], bias];
+        let y = self.graph.add_node("signs", Op::QLinearConv(conv), &inputs);
+        self.last = (y, to, [outputs, window.output[0], window.output[1]]);
+    }
+
+    /// The sum of the last codes and those before, where they have the same size.
+    fn shortcut(&mut self, (x, from, size): (ValueId, [ValueId; 2], [usize; 3])) {
+        let (y, own, made) = self.last;
+        if made == size {
+            let to = self.parameters();
+            let inputs = [y, own[0], own[1], x, from[0], from[1], to[0], to[1]];
+            let sum = self.graph.add_node("sum", Op::QLinearAdd, &inputs);
+            self.last = (sum, to, size);
+        }
+    }
+}
+
+/// A graph of convolutions of signs, with what may lie between them, and the dimensions of one image.
+pub(crate) fn draw_signs(seed: u64) -> (Graph, Vec<usize>) {
+    let mut draw = Draw::new(seed);
+    if draw.below(2) == 0 {
+        draw.conv();
+    }
+    for _ in 0..1 + draw.below(3) {
+        let before = draw.last;
+        draw.sign();
+        if draw.below(8) == 0 {
+            draw.pool();
+        }
+        draw.sign_conv();
+        match draw.below(4) {
+            0 => draw.function(),
+            1 => draw.shortcut(before),
+            _ => {}
+        }
+    }
+    draw.end()
 }

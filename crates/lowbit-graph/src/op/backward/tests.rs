@@ -166,6 +166,7 @@ fn functions_of_one_float() {
         Unary::Abs,
         Unary::Floor,
         Unary::Ceil,
+        Unary::Sign,
     ] {
         check(&Op::Unary(op), &[&x], &[0]);
     }

@@ -71,6 +71,21 @@ fn integers_wrap_and_truncate() {
 }
 
 #[test]
+fn comparisons_tell_which_is_larger() {
+    let (a, b) = (f(&[4], &[-1.0, 2.0, 3.0, f32::NAN]), f(&[], &[2.0]));
+    for (op, expected) in [
+        (Binary::Greater, [false, false, true, false]),
+        (Binary::GreaterOrEqual, [false, true, true, false]),
+        (Binary::Less, [true, false, false, false]),
+        (Binary::LessOrEqual, [true, true, false, false]),
+    ] {
+        check(&Op::Binary(op), &[&a, &b], &Tensor::vector(expected.to_vec()));
+        assert!(op.is_comparison());
+    }
+    check(&Op::Binary(Binary::Less), &[&i(&[1, 3]), &i(&[2])], &Tensor::vector(vec![true, false]));
+}
+
+#[test]
 fn nan_spreads_through_min_and_max() {
     let (x, nan) = (f(&[2], &[1.0, -1.0]), f(&[], &[f32::NAN]));
     for op in [Binary::Min, Binary::Max] {

@@ -46,6 +46,7 @@ fn infinities_and_nan() {
     close(Unary::Relu, &x, &[nan, inf, 0.0]);
     close(Unary::Sigmoid, &x, &[nan, 1.0, 0.0]);
     close(Unary::Tanh, &x, &[nan, 1.0, -1.0]);
+    close(Unary::Sign, &x, &[nan, 1.0, -1.0]);
     close(Unary::Erf, &x, &[nan, 1.0, -1.0]);
     close(Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, &x, &[nan, 1.0, 0.0]);
     close(Unary::HardSwish, &x, &[nan, inf, nan]);
@@ -62,6 +63,7 @@ fn piecewise_functions() {
     close(Unary::HardSwish, &x, &[0.0, -0.375, 0.0, 0.291_666_66, 2.291_666_7, 4.0]);
     close(Unary::Floor, &x, &[-4.0, -2.0, 0.0, 0.0, 2.0, 4.0]);
     close(Unary::Ceil, &x, &[-4.0, -1.0, 0.0, 1.0, 3.0, 4.0]);
+    close(Unary::Sign, &x, &[-1.0, -1.0, 0.0, 1.0, 1.0, 1.0]);
     close(Unary::Neg, &x, &[4.0, 1.5, 0.0, -0.5, -2.5, -4.0]);
     close(Unary::Abs, &x, &[4.0, 1.5, 0.0, 0.5, 2.5, 4.0]);
     close(Unary::Sqrt, &[4.0, -1.0], &[2.0, f32::NAN]);

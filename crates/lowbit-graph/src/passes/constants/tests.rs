@@ -3,7 +3,7 @@ use lowbit_tensor::{DType, Rng};
 use super::*;
 use crate::op::testing::normal;
 use crate::passes::testing::{Maker, apply, names, only, same};
-use crate::{Binary, Cast, DequantizeLinear, Transpose, Unary};
+use crate::{Binary, Blocking, Cast, DequantizeLinear, QuantizeLinear, Transpose, Unary};
 
 const DIMS: [usize; 4] = [1, 4, 2, 3];
 
@@ -88,6 +88,24 @@ fn a_result_too_large_to_keep_is_left_to_the_run() {
     maker.then(Op::Expand, &[one, shape]);
     let graph = maker.finish();
     assert_eq!(names(&fold_constants(&graph).unwrap()), ["Expand"]);
+}
+
+#[test]
+fn codes_of_large_constants_are_not_taken_for_shapes() {
+    let mut maker = Maker::new(&DIMS, 1);
+    let weight = maker.graph.add_constant("w", normal(&[1024, 24], &mut Rng::new(2)));
+    let scale = maker.scalar(0.1);
+    let blocking = Blocking { axis: 1, block_size: 0 };
+    let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to: DType::I8 });
+    let codes = maker.node(quantize, &[weight, scale]);
+    let weight = maker.node(Op::DequantizeLinear(DequantizeLinear { blocking }), &[codes, scale]);
+    let kind = crate::ReduceKind::Sum;
+    let sum = crate::Reduce { kind, keep_dims: true, noop_with_empty_axes: false };
+    let sum = maker.node(Op::Reduce(sum), &[weight]);
+    maker.on(Op::Binary(Binary::Add), &[sum]);
+    let graph = maker.finish();
+    let after = apply(fold_shapes, &graph, &example());
+    same(&graph, &after, &example(), "fold_shapes");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Sums, products and functions of single codes.
 
-use lowbit_graph::{Inputs, Node, Op, Unary, Workspace};
+use std::collections::HashMap;
+
+use lowbit_graph::{Inputs, Node, Op, Unary, ValueId, Workspace};
 use lowbit_kernels::{dequantize, quantize};
 use lowbit_tensor::Tensor;
 
@@ -106,45 +108,81 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// What DequantizeLinear, elementwise operators and a QuantizeLinear to `to` make of each code, per channel where one of
-    /// them has scales per channel; `None` when they have them along another axis.
+    /// What a QuantizeLinear to `to` makes of `value`, a function of each code that DequantizeLinear and elementwise operators
+    /// compute: one table, or one for each channel; `None` where another axis matters.
     pub(super) fn tables(
         &mut self,
-        codes: ValueIndex,
-        nodes: &[usize],
+        (codes, nodes, value): (ValueIndex, &[usize], ValueId),
         to: &Parameters,
     ) -> Result<Option<Vec<[u8; 256]>>, Refused> {
-        let graph = self.graph;
-        let [first, rest @ ..] = nodes else { return Ok(None) };
-        let node = &graph.nodes[*first];
-        let Op::DequantizeLinear(dequantize) = &node.op else { return Ok(None) };
         let Some(held) = self.codes(codes) else { return Ok(None) };
-        let Some(from) = self.parameters(node, 1, held.signed) else { return Ok(None) };
-        let along = dequantize.blocking;
-        let channels = from.scales.len().max(to.scales.len());
-        let image = self.network.values[codes].image();
-        let unfit = along.block_size > 0 || (from.scales.len() > 1 && along.axis != 1);
-        if unfit || (channels > 1 && channels != image[2]) || held.signed != to.signed {
+        let [.., channels] = self.network.values[codes].image();
+        let fits = |count: usize| count == 1 || count == channels;
+        let Some(floats) = self.functions((codes, held), nodes, value)? else { return Ok(None) };
+        let shape = floats.shape();
+        let own = shape.get(1).copied().unwrap_or(1);
+        let along = shape.len() == self.dims(codes).len() && floats.len() == 256 * own;
+        if !along || !fits(own) || !fits(to.scales.len()) {
             return Ok(None);
         }
-        let pick = |of: &Parameters, c: usize| {
-            let c = if of.scales.len() == 1 { 0 } else { c };
-            (of.scales[c], of.zero_points[c])
-        };
-        let mut tables = Vec::with_capacity(channels);
-        for c in 0..channels {
-            let mut floats = Tensor::vector(values(pick(&from, c), held));
-            for &index in rest {
-                let node = &graph.nodes[index];
-                let mut inputs = vec![Some(&floats)];
-                let limits = 1..node.inputs.len();
-                inputs.extend(limits.map(|i| self.constant(node, i).map(AsRef::as_ref)));
-                let made = node.op.forward(&Inputs(&inputs), &mut Workspace::serial());
-                floats = made.map_err(|e| invalid(&e))?.swap_remove(0);
-            }
-            tables.push(coded(floats.f32s(), pick(to, c), to.signed));
+        let floats = floats.f32s();
+        let mut tables = Vec::new();
+        for c in 0..own.max(to.scales.len()) {
+            let of = |count: usize| if count == 1 { 0 } else { c };
+            let values: Vec<f32> = (0..256).map(|code| floats[code * own + of(own)]).collect();
+            let at = of(to.scales.len());
+            tables.push(coded(&values, (to.scales[at], to.zero_points[at]), to.signed));
+        }
+        if tables.iter().all(|table| table == &tables[0]) {
+            tables.truncate(1);
         }
         Ok(Some(tables))
+    }
+
+    /// The floats that `nodes` make of all codes, along the first axis; along the second one, those of the channels, or of one that
+    /// stands for all.
+    fn functions(
+        &self,
+        (codes, held): (ValueIndex, Codes),
+        nodes: &[usize],
+        value: ValueId,
+    ) -> Result<Option<Tensor>, Refused> {
+        let dims = self.dims(codes);
+        let rank = dims.len();
+        // A PRelu does not widen its operand, so all channels are there from the start where a constant differs among them.
+        let several = |&id: &ValueId| self.graph.constant(id).is_some_and(|c| c.len() > 1);
+        let per_channel =
+            nodes.iter().any(|&i| self.graph.nodes[i].inputs.iter().flatten().any(several));
+        let own = if per_channel { dims.get(1).copied().unwrap_or(1) } else { 1 };
+        let mut made: HashMap<ValueId, Tensor> = HashMap::new();
+        for &index in nodes {
+            let node = &self.graph.nodes[index];
+            let floats = if let Op::DequantizeLinear(dequantize) = &node.op {
+                let Some(from) = self.parameters(node, 1, held.signed) else { return Ok(None) };
+                let (along, count) = (dequantize.blocking, from.scales.len());
+                let fits = count == 1 || (count == own && along.axis == 1);
+                if rank < 2 || along.block_size > 0 || !fits {
+                    return Ok(None);
+                }
+                let each = from.scales.iter().zip(&from.zero_points);
+                let each: Vec<Vec<f32>> = each.map(|(&s, &z)| values((s, z), held)).collect();
+                let of = |c: usize| if count == 1 { 0 } else { c };
+                let floats = (0..256 * own).map(|i| each[of(i % own)][i / own]);
+                let mut shape = vec![1; rank];
+                shape[..2].copy_from_slice(&[256, own]);
+                Tensor::new(shape, floats.collect::<Vec<f32>>())
+            } else {
+                let operand = |id: &Option<ValueId>| -> Option<&Tensor> {
+                    let id = (*id)?;
+                    made.get(&id).or_else(|| self.graph.constant(id).map(AsRef::as_ref))
+                };
+                let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(operand).collect();
+                let results = node.op.forward(&Inputs(&inputs), &mut Workspace::serial());
+                results.map_err(|e| invalid(&e))?.swap_remove(0)
+            };
+            made.insert(node.output(), floats);
+        }
+        Ok(made.remove(&value).filter(|floats| floats.as_slice::<f32>().is_ok()))
     }
 }
 
