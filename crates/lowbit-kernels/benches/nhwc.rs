@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, SignConv, SignFinish,
-    Thresholds, WeightForm, peak_gmacs,
+    Thresholds, WeightForm, peak_gmacs, peak_sign_gmacs,
 };
 
 /// How long a layer, or the peak, is measured at a time.
@@ -77,7 +77,10 @@ fn main() {
     let wanted = |name: &str| word.as_ref().is_none_or(|word| name.contains(word.as_str()));
     let isa = Isa::current();
     let pools = [Pool::new(1), Pool::new(2)];
-    println!("{}; percentages are of the peak of dot products of bytes", isa.name());
+    println!(
+        "{}; percentages are of the peak of products from registers: of bytes, or of signs",
+        isa.name()
+    );
     println!(
         "{:22} {:>9} {:>8} {:>6} {:>9} {:>8} {:>6}",
         "layer", "µs", "GMAC/s", "%", "µs x2", "GMAC/s", "%"
@@ -91,7 +94,9 @@ fn main() {
             let weights: Vec<i8> = all.map(|w| w.rem_euclid(values) - values / 2).collect();
             let conv = Conv::new(isa, spec.clone(), (&weights, form), 3, codes(&spec));
             let name = format!("{}{name}", layer.0);
-            report(isa, &name, &spec, &pools, &|x, out, pool| conv.run(x, None, out, pool));
+            report((isa, peak_gmacs), &name, &spec, &pools, &|x, out, pool| {
+                conv.run(x, None, out, pool);
+            });
         }
     }
     for &(name, channels, outputs, size, kernel, stride) in
@@ -108,7 +113,9 @@ fn main() {
                 Thresholds { at_least: vec![3; outputs], inverted: vec![false; outputs] };
             let conv = SignConv::new(isa, spec.clone(), &weights, SignFinish::Bits(thresholds));
             let name = format!("{name} {kind}");
-            report(isa, &name, &spec, &pools, &|x, out, pool| conv.run(x, None, out, pool));
+            report((isa, peak_sign_gmacs), &name, &spec, &pools, &|x, out, pool| {
+                conv.run(x, None, out, pool);
+            });
         }
     }
     for &(name, channels, size, kernel, stride) in DEPTHWISE.iter().filter(|layer| wanted(layer.0))
@@ -116,14 +123,25 @@ fn main() {
         let mut spec = dense((name, channels, channels, size, kernel, stride));
         spec.groups = channels;
         let layer = Depthwise::new(isa, spec.clone(), &noise(spec.weight_len()), 3, codes(&spec));
-        report(isa, name, &spec, &pools, &|x, out, pool| layer.run(x, None, out, pool));
+        report((isa, peak_gmacs), name, &spec, &pools, &|x, out, pool| {
+            layer.run(x, None, out, pool)
+        });
     }
 }
 
 /// One run of a layer, from its input to its output.
 type Run<'a> = dyn Fn(&[u8], &mut [u8], &Pool) + 'a;
 
-fn report(isa: Isa, name: &str, spec: &ConvSpec, pools: &[Pool; 2], run: &Run<'_>) {
+/// Multiplications of one kind a second, at most.
+type Peak = fn(Isa, &Pool, Duration) -> f64;
+
+fn report(
+    (isa, of_registers): (Isa, Peak),
+    name: &str,
+    spec: &ConvSpec,
+    pools: &[Pool; 2],
+    run: &Run<'_>,
+) {
     let (mut x, mut out) = (Arena::new(spec.input.len()), Arena::new(spec.output.len()));
     x.fill(77);
     let columns: Vec<String> = pools
@@ -132,7 +150,7 @@ fn report(isa: Isa, name: &str, spec: &ConvSpec, pools: &[Pool; 2], run: &Run<'_
             // The clock moves from one moment to the next, so the peak is measured between runs of the layer.
             let (mut least, mut peak) = (Duration::MAX, 0f64);
             for _ in 0..SLICES {
-                peak = peak.max(peak_gmacs(isa, pool, BUDGET));
+                peak = peak.max(of_registers(isa, pool, BUDGET));
                 least = least.min(least_time(|| run(black_box(&x), &mut out, pool)));
             }
             let gmacs = spec.macs() as f64 / least.as_secs_f64() / 1e9;

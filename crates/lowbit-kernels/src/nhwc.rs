@@ -42,6 +42,6 @@ pub(crate) use codes::Codes;
 pub use conv::Conv;
 pub use depthwise::Depthwise;
 pub use layout::ImageLayout;
-pub use peak::peak_gmacs;
+pub use peak::{peak_gmacs, peak_sign_gmacs};
 pub use pool::Pool;
 pub use spec::{ConvSpec, Finish, Requantize, ResidualAdd, WeightForm};

@@ -60,6 +60,15 @@ struct Config {
 #[repr(C, align(64))]
 struct Sums([[[i32; ROWS]; ROWS]; SUMS]);
 
+/// Sums of the tiles at hand, and of those before.
+pub(crate) struct Room([Sums; 2]);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self([const { Sums([[[0; ROWS]; ROWS]; SUMS]) }; 2])
+    }
+}
+
 impl Tiling {
     /// The tiling of a layer whose outputs, those of the first group, see the taps at `offsets` from their first; none where vectors
     /// would be faster.
@@ -103,7 +112,7 @@ impl Tiling {
         arch: A,
         layer: &Layer<'_>,
         (panel, weights): (&Panel, &[u32]),
-        pixels: Range<usize>,
+        (pixels, room): (Range<usize>, &mut Room),
     ) {
         const { assert!(A::LANES == ROWS, "a row of sums is a vector") };
         let offsets = &layer.offsets[panel.offsets.clone()];
@@ -113,13 +122,14 @@ impl Tiling {
         let bounds = arch.bounds(layer.write.last_clamp());
         let begin = self.tiles.partition_point(|tile| tile.outputs.end <= pixels.start);
         let end = self.tiles.partition_point(|tile| tile.outputs.start < pixels.end);
+        let tiles = &self.tiles[begin..end];
         let ending = Ending { layer, panel, bias, factors, bounds, pixels };
         // SAFETY: as this function's; every tap of the tiles' pixels lies in the image, and weights were sliced.
         unsafe {
             if panel.columns > ROWS {
-                self.all::<A, 2>(arch, &ending, (weights, offsets), &self.tiles[begin..end]);
+                self.all::<A, 2>(arch, &ending, (weights, offsets), (tiles, room));
             } else {
-                self.all::<A, 1>(arch, &ending, (weights, offsets), &self.tiles[begin..end]);
+                self.all::<A, 1>(arch, &ending, (weights, offsets), (tiles, room));
             }
         }
     }
@@ -134,12 +144,11 @@ impl Tiling {
         arch: A,
         ending: &Ending<'_, A>,
         (weights, offsets): (&[u32], &[u32]),
-        tiles: &[Tile],
+        (tiles, Room(sums)): (&[Tile], &mut Room),
     ) {
-        let mut sums = [const { Sums([[[0; ROWS]; ROWS]; SUMS]) }; 2];
         let mut done: &[Tile] = &[];
         for (at, tiles) in tiles.chunks(SUMS / N).chain([&[][..]]).enumerate() {
-            let [now, before] = &mut sums;
+            let [now, before] = &mut *sums;
             let (now, before) = if at % 2 == 0 { (now, before) } else { (before, now) };
             if let Some(last) = tiles.last() {
                 // The last tile stands for those that lack.

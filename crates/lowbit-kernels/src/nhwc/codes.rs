@@ -59,12 +59,18 @@ pub(crate) trait Codes: Ones {
     /// `f32` to the nearest `i32`, half to even; what is below `i32` gives `i32::MIN`. None is above, and none is NaN.
     fn round(self, vector: Self::V) -> Self::V;
     fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V;
-    fn max_i32(self, a: Self::V, b: Self::V) -> Self::V;
-    fn min_i32(self, a: Self::V, b: Self::V) -> Self::V;
     /// The first `len <= LANES` codes as `i32`, zeros in the other lanes.
     /// # Safety
     /// `len` bytes are readable at `from`.
     unsafe fn load_codes(self, from: *const u8, len: usize) -> Self::V;
+    /// `LANES` codes as `i32`.
+    /// # Safety
+    /// `LANES` bytes are readable at `from`.
+    #[inline(always)]
+    unsafe fn load_full_codes(self, from: *const u8) -> Self::V {
+        // SAFETY: as this function's.
+        unsafe { self.load_codes(from, Self::LANES) }
+    }
     /// The four codes that each lane holds, ready for [`Codes::dot`].
     fn spread(self, words: Self::V) -> Self::X;
     /// `len <= 4 * LANES` bytes, zeros after them.
@@ -166,16 +172,6 @@ impl Codes for Portable {
     #[inline(always)]
     fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V {
         map(a, b, i32::wrapping_sub)
-    }
-
-    #[inline(always)]
-    fn max_i32(self, a: Self::V, b: Self::V) -> Self::V {
-        map(a, b, i32::max)
-    }
-
-    #[inline(always)]
-    fn min_i32(self, a: Self::V, b: Self::V) -> Self::V {
-        map(a, b, i32::min)
     }
 
     #[inline(always)]

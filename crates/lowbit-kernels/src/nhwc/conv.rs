@@ -273,14 +273,14 @@ impl Task for OnTiles<'_> {
             // The first panel is as wide as any.
             _ => conv.panels.list[0].offsets.len() * conv.panels.list[0].columns,
         };
-        let mut unpacked = borrow_panel(room);
+        let (mut unpacked, mut sums) = (borrow_panel(room), amx::Room::new());
         self.tiling.configure();
         for panel in &conv.panels.list[panels] {
             let packed = &conv.panels.words[panel.words..];
             let size = (panel.offsets.len(), panel.columns);
             let weights = conv.kept.words(arch, packed, size, &mut unpacked);
             // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels; the tiling is this layer's.
-            unsafe { self.tiling.run(arch, &layer, (panel, weights), pixels.clone()) };
+            unsafe { self.tiling.run(arch, &layer, (panel, weights), (pixels.clone(), &mut sums)) };
         }
         amx::release();
         give_back_panel(unpacked);

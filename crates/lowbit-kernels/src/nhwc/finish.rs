@@ -6,6 +6,9 @@ use super::spec::{ConvSpec, Finish, ResidualAdd};
 /// More than any code, so that a float below it rounds to an `i32` and one above it saturates all the same.
 const BEYOND_CODES: f32 = 65_536.0;
 
+/// The sum of a code and it has no bits behind the point: adding it rounds half to even, and its bits count up from those of it alone.
+const ROUNDER: f32 = 12_582_912.0;
+
 /// Floats below it round to an `i32`.
 const SURELY_I32: f64 = 1_073_741_824.0;
 
@@ -165,7 +168,14 @@ impl<A: Codes, const N: usize> Other<A> for Quad<N> {
         for (q, codes) in codes.iter_mut().enumerate() {
             let (n, len) = (q % N, part::<A>(self.len, q % N));
             // SAFETY: whoever made this promises `len` readable codes of each pixel; none is read beyond.
-            *codes = unsafe { arch.load_codes(self.from[q].add(n * A::LANES), len) };
+            *codes = unsafe {
+                let from = self.from[q].add(n * A::LANES);
+                if self.len == N * A::LANES {
+                    arch.load_full_codes(from)
+                } else {
+                    arch.load_codes(from, len)
+                }
+            };
         }
         codes
     }
@@ -308,32 +318,37 @@ pub(crate) fn codes<A: Codes>(
     other: impl Other<A>,
 ) -> [A::V; 4] {
     let How { clamp, table, add } = how;
-    let most = arch.splat(BEYOND_CODES.to_bits());
     let mut codes = scaled;
-    for code in &mut codes {
-        *code = arch.round(arch.min_f32(*code, most));
-    }
     if table.is_none() && add.is_none() {
+        let most = arch.splat(BEYOND_CODES.to_bits());
+        for code in &mut codes {
+            *code = arch.round(arch.min_f32(*code, most));
+        }
         return codes;
     }
-    let (low, high) = (arch.splat(clamp.low.into()), arch.splat(clamp.high.into()));
-    let zero = arch.splat(clamp.zero_point.into());
-    // More than a code less than the least one is no more than that: so the sum with the zero point does not wrap.
-    let least = arch.splat(-(BEYOND_CODES as i32) as u32);
+    // Bounds that are integers clamp as well before rounding; the sum with the rounder then is exact.
+    let zero = f32::from(clamp.zero_point);
+    let low = arch.splat((f32::from(clamp.low) - zero).to_bits());
+    let high = arch.splat((f32::from(clamp.high) - zero).to_bits());
+    let rounder = arch.splat(ROUNDER.to_bits());
     for code in &mut codes {
-        let moved = arch.add_i32(arch.max_i32(*code, least), zero);
-        *code = arch.min_i32(arch.max_i32(moved, low), high);
+        *code = arch.add_f32(arch.min_f32(arch.max_f32(*code, low), high), rounder);
     }
     if let Some(table) = table {
+        let no_code = arch.splat(ROUNDER.to_bits() - u32::from(clamp.zero_point));
         for code in &mut codes {
-            *code = arch.lookup(*code, table);
+            *code = arch.lookup(arch.sub_i32(*code, no_code), table);
         }
     }
     let Some(add) = add else { return codes };
+    let back = arch.splat((zero - ROUNDER).to_bits());
+    for code in &mut codes {
+        *code = if table.is_some() { arch.to_f32(*code) } else { arch.add_f32(*code, back) };
+    }
     added(arch, add, codes, other.load(arch))
 }
 
-/// The rounded sums of the codes of both images.
+/// The rounded sums of the codes of both images, the own ones as `f32`.
 #[inline(always)]
 fn added<A: Codes>(arch: A, add: &ResidualAdd, mut own: [A::V; 4], other: [A::V; 4]) -> [A::V; 4] {
     let own_ratio = arch.splat(add.own_ratio.to_bits());
@@ -341,7 +356,7 @@ fn added<A: Codes>(arch: A, add: &ResidualAdd, mut own: [A::V; 4], other: [A::V;
     let fixed = arch.splat(add.fixed.to_bits());
     let most = arch.splat(BEYOND_CODES.to_bits());
     for (code, other) in own.iter_mut().zip(other) {
-        let (own, other) = (arch.to_f32(*code), arch.to_f32(other));
+        let (own, other) = (*code, arch.to_f32(other));
         let sum = if add.own_first {
             arch.fused_f32(own, own_ratio, arch.fused_f32(other, other_ratio, fixed))
         } else {

@@ -285,22 +285,6 @@ impl<T: Products> Codes for T {
     }
 
     #[inline(always)]
-    fn max_i32(self, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
-        proven!(vreinterpretq_u32_s32(vmaxq_s32(
-            vreinterpretq_s32_u32(a),
-            vreinterpretq_s32_u32(b)
-        )))
-    }
-
-    #[inline(always)]
-    fn min_i32(self, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
-        proven!(vreinterpretq_u32_s32(vminq_s32(
-            vreinterpretq_s32_u32(a),
-            vreinterpretq_s32_u32(b)
-        )))
-    }
-
-    #[inline(always)]
     unsafe fn load_codes(self, from: *const u8, len: usize) -> uint32x4_t {
         let mut codes = [0u8; 4];
         if len == 4 {

@@ -1,9 +1,11 @@
-//! What this CPU can do at most: the dot product of codes, from registers.
+//! What this CPU can do at most: products of codes or signs, from registers.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use super::popcount::{self, SignTask, Signs};
 use super::{Codes, Pool};
+use crate::arch::Arch;
 use crate::isa::{Isa, Task};
 
 /// Sums that do not wait for each other.
@@ -17,14 +19,26 @@ const PER_WORD: usize = 4;
 /// in `time`, without loads and stores.
 #[must_use]
 pub fn peak_gmacs(isa: Isa, pool: &Pool, time: Duration) -> f64 {
+    (ROUNDS * macs(isa)) as f64 * rate(pool, time, &|| products(isa))
+}
+
+/// As [`peak_gmacs`], of signs: their difference, its bits counted and added.
+#[must_use]
+pub fn peak_sign_gmacs(isa: Isa, pool: &Pool, time: Duration) -> f64 {
+    let macs = ROUNDS * CHAINS * isa.tile().lanes * u32::BITS as usize;
+    macs as f64 * rate(pool, time, &|| popcount::dispatch(isa, Differences))
+}
+
+/// How often all threads together can `run` in a nanosecond.
+fn rate(pool: &Pool, time: Duration, run: &(dyn Fn() + Sync)) -> f64 {
     let (begin, mut best) = (Instant::now(), f64::MAX);
     let threads = pool.threads();
     while best == f64::MAX || begin.elapsed() < time {
         let started = Instant::now();
-        pool.run(threads, &|_| products(isa));
+        pool.run(threads, &|_| run());
         best = best.min(started.elapsed().as_secs_f64());
     }
-    (threads * ROUNDS * macs(isa)) as f64 / best / 1e9
+    threads as f64 / best / 1e9
 }
 
 fn products(isa: Isa) {
@@ -60,5 +74,23 @@ impl Task for Dots {
             }
         }
         black_box(sums);
+    }
+}
+
+struct Differences;
+
+impl SignTask for Differences {
+    #[inline(always)]
+    fn run<S: Signs>(self, signs: S) {
+        let arch = signs.codes();
+        let x = black_box(arch.splat(0x0102_0304));
+        let mut counts = [arch.splat(0); CHAINS];
+        for _ in 0..ROUNDS {
+            for count in &mut counts {
+                // The weights change, or the compiler would count the bits once.
+                *count = signs.differing(*count, x, *count);
+            }
+        }
+        black_box(counts);
     }
 }

@@ -83,16 +83,6 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
-    fn max_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        proven!(_mm256_max_epi32(a, b))
-    }
-
-    #[inline(always)]
-    fn min_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        proven!(_mm256_min_epi32(a, b))
-    }
-
-    #[inline(always)]
     unsafe fn load_codes(self, from: *const u8, len: usize) -> __m256i {
         if len == 8 {
             // SAFETY: the caller promises eight readable bytes; the load needs no alignment.
@@ -257,19 +247,15 @@ impl Codes for Avx512 {
     }
 
     #[inline(always)]
-    fn max_i32(self, a: __m512i, b: __m512i) -> __m512i {
-        proven!(_mm512_max_epi32(a, b))
-    }
-
-    #[inline(always)]
-    fn min_i32(self, a: __m512i, b: __m512i) -> __m512i {
-        proven!(_mm512_min_epi32(a, b))
-    }
-
-    #[inline(always)]
     unsafe fn load_codes(self, from: *const u8, len: usize) -> __m512i {
         // SAFETY: the mask holds `len` bytes, which the caller promises readable; others are not touched.
         proven!(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_bytes(len) as u16, from.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn load_full_codes(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller promises sixteen readable bytes; the load needs no alignment.
+        proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))
     }
 
     #[inline(always)]
