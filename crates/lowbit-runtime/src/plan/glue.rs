@@ -32,7 +32,7 @@ macro_rules! per_tier {
     };
 }
 
-/// Channels that a mean is taken of at once.
+/// Channels that are pooled at once.
 const BLOCK: usize = 64;
 
 /// The channels of a row's pixels, pixel after pixel with what fills them up.
@@ -278,27 +278,36 @@ per_tier! {
 }
 
 per_tier! {
-    // The maximum of each column of windows, then that of columns: both go along whole rows of bytes.
     fn max_pool(window: &'a Window, from: From<'a>, to: To<'a>) {
         let mut to = to;
         let (layout, out) = (from.1, *to.1);
-        let mut columns = vec![0u8; layout.width * layout.pixel];
-        let raise = |to: &mut [u8], from: &[u8]| {
-            to.iter_mut().zip(from).for_each(|(to, &code)| *to = code.max(*to));
-        };
         for y in 0..out.height {
-            columns.fill(0);
-            for row_at in inside(window, 0, layout.height, y) {
-                raise(&mut columns, row(from, row_at));
-            }
             let line = row_mut(&mut to, y);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                to.fill(0);
-                for column in inside(window, 1, layout.width, x) {
-                    raise(to, &columns[column * layout.pixel..][..layout.pixel]);
+                for (block, to) in to[..layout.channels].chunks_mut(BLOCK).enumerate() {
+                    let mut most = [0u8; BLOCK];
+                    for row_at in inside(window, 0, layout.height, y) {
+                        for column in inside(window, 1, layout.width, x) {
+                            let pixel = &from.0[layout.at(row_at, column) + block * BLOCK..];
+                            // A whole block is one vector or a few.
+                            if let (Some(pixel), BLOCK) = (pixel.first_chunk::<BLOCK>(), to.len()) {
+                                raise(&mut most, pixel);
+                            } else {
+                                raise(&mut most[..to.len()], pixel);
+                            }
+                        }
+                    }
+                    to.copy_from_slice(&most[..to.len()]);
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+fn raise(to: &mut [u8], from: &[u8]) {
+    for (to, &code) in to.iter_mut().zip(from) {
+        *to = code.max(*to);
     }
 }
 
