@@ -66,6 +66,8 @@ pub struct StepInfo {
     pub kind: &'static str,
     /// The kernel that runs, for convolutions.
     pub kernel: Option<&'static str>,
+    /// Whether it multiplies signs.
+    pub on_signs: bool,
     /// Multiplications for one image.
     pub macs: usize,
     /// Bytes of its packed weights.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lowbit_kernels::Isa;
-use lowbit_kernels::nhwc::{Pool, peak_gmacs};
+use lowbit_kernels::nhwc::{Pool, peak_gmacs, peak_sign_gmacs};
 use lowbit_runtime::{Network, StepInfo};
 use serde::Serialize;
 
@@ -71,8 +71,10 @@ pub struct Benchmark {
     pub macs: usize,
     /// Multiplications a second at the median, in units of 10^9.
     pub gmacs: f64,
-    /// What this CPU can do at most with 8-bit codes and these threads, measured before the runs.
+    /// What this CPU can do at most with 8-bit codes and these threads, measured in the same run.
     pub peak_gmacs: f64,
+    /// The same with signs, for models that have layers of them.
+    pub peak_sign_gmacs: Option<f64>,
     /// Bytes of packed weights, and of the activations of one image.
     pub memory_bytes: [usize; 2],
     /// The most memory the process ever had, where the system tells it.
@@ -100,6 +102,8 @@ pub struct LayerTime {
     pub microseconds: f64,
     /// Multiplications a second, in units of 10^9.
     pub gmacs: f64,
+    /// Their part of what this CPU can do at most with such operands.
+    pub share_of_peak: f64,
 }
 
 /// How long the peak of the CPU is measured.
@@ -125,16 +129,21 @@ pub fn bench(
     let ready = started.elapsed();
     drop(network);
     let isa = Isa::current();
-    let peak = peak_gmacs(isa, &Pool::new(options.threads), PEAK_TIME);
     let input = noise(options.batch * compiled.input_len());
     let mut output = vec![0.0; options.batch * compiled.output_len()];
     let milliseconds = measure(options.time, || compiled.run_into(&input, &mut output))?;
     let runs = milliseconds.len();
     let spread = Spread::of(milliseconds);
     let plan = compiled.plan();
+    let pool = Pool::new(options.threads);
+    let peak = peak_gmacs(isa, &pool, PEAK_TIME);
+    let signs = plan.steps().iter().any(|step| step.on_signs);
+    let peak_sign_gmacs = signs.then(|| peak_sign_gmacs(isa, &pool, PEAK_TIME));
+    let peaks = [peak, peak_sign_gmacs.unwrap_or(peak)];
     let macs: usize = plan.steps().iter().map(|step| step.macs).sum();
     let per_second = options.batch as f64 / spread.median * 1e3;
-    let layers = if options.batch == 1 { layers(&compiled, options, &input) } else { vec![] };
+    let layers =
+        if options.batch == 1 { layers(&compiled, options, &input, peaks) } else { vec![] };
     Ok(Benchmark {
         model: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into()),
         cpu: cpu_name(),
@@ -148,6 +157,7 @@ pub fn bench(
         macs,
         gmacs: macs as f64 * per_second / 1e9,
         peak_gmacs: peak,
+        peak_sign_gmacs,
         memory_bytes: [plan.weight_bytes(), plan.activation_bytes()],
         peak_process_bytes: peak_process_bytes(),
         layers,
@@ -169,7 +179,13 @@ fn measure<E>(time: Duration, mut run: impl FnMut() -> Result<(), E>) -> Result<
     Ok(times)
 }
 
-fn layers(model: &lowbit_runtime::Model, options: &BenchOptions, input: &[f32]) -> Vec<LayerTime> {
+/// Times every step; the peaks are those of codes and of signs.
+fn layers(
+    model: &lowbit_runtime::Model,
+    options: &BenchOptions,
+    input: &[f32],
+    peaks: [f64; 2],
+) -> Vec<LayerTime> {
     let plan = model.plan();
     let (mut memory, pool) = (plan.memory(), Pool::new(options.threads));
     let mut output = vec![0.0; plan.output_len()];
@@ -186,8 +202,10 @@ fn layers(model: &lowbit_runtime::Model, options: &BenchOptions, input: &[f32]) 
     }
     let layer = |(step, times): (StepInfo, Vec<f64>)| {
         let microseconds = Spread::of(times).median;
+        let gmacs = step.macs as f64 / microseconds / 1e3;
         LayerTime {
-            gmacs: step.macs as f64 / microseconds / 1e3,
+            gmacs,
+            share_of_peak: gmacs / peaks[usize::from(step.on_signs)],
             name: step.name,
             kind: step.kind,
             kernel: step.kernel,

@@ -104,8 +104,12 @@ fn summary(measured: &Benchmark) -> String {
         (
             "arithmetic",
             format!(
-                "{:.1} GMAC/s, {share:.0} % of the peak of 8-bit products, {:.0} GMAC/s",
-                measured.gmacs, measured.peak_gmacs
+                "{:.1} GMAC/s, {share:.0} % of the peak of 8-bit products, {:.0} GMAC/s{}",
+                measured.gmacs,
+                measured.peak_gmacs,
+                measured
+                    .peak_sign_gmacs
+                    .map_or_else(String::new, |peak| format!("; of signs {peak:.0}"))
             ),
         ),
         ("load", format!("{load:.0} ms to read, {compile:.0} ms to compile")),
@@ -144,7 +148,7 @@ fn layers(measured: &Benchmark) -> String {
             format!("{:.1}", layer.microseconds),
             format!("{:.1}", 100.0 * layer.microseconds / total),
             dash(layer.macs > 0, format!("{:.1}", layer.gmacs)),
-            dash(layer.macs > 0, format!("{:.0}", 100.0 * layer.gmacs / measured.peak_gmacs)),
+            dash(layer.macs > 0, format!("{:.0}", 100.0 * layer.share_of_peak)),
             layer.kernel.unwrap_or_default().to_owned(),
         ]
     };

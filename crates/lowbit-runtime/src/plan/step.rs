@@ -51,6 +51,7 @@ impl Compiled {
             name: step.name.clone(),
             kind: step.kind.label(),
             kernel: None,
+            on_signs: false,
             macs: 0,
             weight_bytes: 0,
             output: network.values[y].image(),
@@ -63,6 +64,7 @@ impl Compiled {
                 let (run, kernel, weight_bytes) =
                     convolution(isa, conv, spec, (lies, step, zero_point));
                 (info.kernel, info.weight_bytes) = (Some(kernel), weight_bytes);
+                info.on_signs = lies.signs[x].is_some();
                 run
             }
             Kind::Table(tables) if let Some(signs) = &lies.signs[y] => {
