@@ -579,7 +579,7 @@ impl PackSigns {
     fn row(&self, (from, pixel): (&[u8], usize), (to, words): (&mut [u8], usize)) {
         let pixels = from.chunks_exact(pixel).zip(to.chunks_exact_mut(words));
         #[cfg(target_arch = "x86_64")]
-        match self.isa {
+        match self.isa.vectors() {
             // SAFETY: the tokens prove these features.
             Isa::Avx512(_) => return unsafe { x86::pixels_avx512(self, pixels) },
             // SAFETY: as above.
