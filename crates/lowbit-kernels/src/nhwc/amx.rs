@@ -99,13 +99,15 @@ impl Tiling {
         let pixels = output.height * output.width;
         let faster =
             2 * count * (ROWS * (offsets.len() / words) + THROUGH_MEMORY) < pixels * offsets.len();
+        // A border wider than a register may leave tiles without any output.
+        let tiles = tiles.filter(|tile| !tile.outputs.is_empty());
         faster.then(|| Self { amx, tiles: tiles.collect(), rows, words, step })
     }
 
     /// Computes `panel` of all `pixels`.
     /// # Safety
-    /// The unit is configured for this tiling; the layer, its panel and their weights are those of the tiling; the pixels are pixels of the result, and no other thread
-    /// writes the same.
+    /// The unit is configured for this tiling; the layer, its panel and their weights are those of the tiling; the pixels are pixels
+    /// of the result, and no other thread writes the same.
     #[inline(always)]
     pub(crate) unsafe fn run<A: Codes>(
         &self,
@@ -157,11 +159,13 @@ impl Tiling {
                 let operands = Operands { x, step: self.step, offsets, words: self.words };
                 // SAFETY: as this function's.
                 unsafe {
+                    clear();
                     if N == 2 {
-                        two_by_two(&operands, weights, now);
+                        two_by_two(&operands, weights);
                     } else {
-                        four_by_one(&operands, weights, now);
+                        four_by_one(&operands, weights);
                     }
+                    store(now);
                 }
             }
             for (tile, sums) in done.iter().zip(before.0.chunks_exact(N)) {
@@ -319,19 +323,49 @@ struct Operands<'a> {
     words: usize,
 }
 
-/// The sums of two tiles of pixels by two of outputs.
+/// Makes all sums 0.
 /// # Safety
-/// The unit is configured; every tap of the pixels is readable.
-unsafe fn two_by_two(operands: &Operands<'_>, weights: &[u32], sums: &mut Sums) {
-    debug_assert!(weights.len() == operands.offsets.len() * 2 * ROWS);
-    let offsets = operands.offsets.as_ptr_range();
-    // SAFETY: as this function's; weights are as many as the offsets', and the sums four registers.
+/// The unit is configured.
+unsafe fn clear() {
+    // SAFETY: as this function's; only registers of the unit change.
     unsafe {
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
+            options(nostack, nomem, preserves_flags),
+        );
+    }
+}
+
+/// Writes all sums.
+/// # Safety
+/// The unit is configured.
+unsafe fn store(sums: &mut Sums) {
+    // SAFETY: as this function's; a register is 16 rows of 64 bytes at most, and there is room for four.
+    unsafe {
+        asm!(
+            "tilestored [{sums} + {row} * 1], tmm0",
+            "tilestored [{sums} + {row} * 1 + 1024], tmm1",
+            "tilestored [{sums} + {row} * 1 + 2048], tmm2",
+            "tilestored [{sums} + {row} * 1 + 3072], tmm3",
+            sums = in(reg) sums,
+            row = in(reg) size_of::<[i32; ROWS]>(),
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Adds the products of two tiles of pixels by two of outputs to the sums.
+/// # Safety
+/// The unit is configured; every tap of the pixels is readable.
+unsafe fn two_by_two(operands: &Operands<'_>, weights: &[u32]) {
+    debug_assert!(weights.len() == operands.offsets.len() * 2 * ROWS);
+    let offsets = operands.offsets.as_ptr_range();
+    // SAFETY: as this function's; weights are as many as the offsets'.
+    unsafe {
+        asm!(
             "2:",
             "mov {at:e}, dword ptr [{offset}]",
             "add {at}, {x0}",
@@ -349,11 +383,6 @@ unsafe fn two_by_two(operands: &Operands<'_>, weights: &[u32], sums: &mut Sums) 
             "add {weights}, {panel}",
             "cmp {offset}, {end}",
             "jb 2b",
-            "mov {at:e}, 64",
-            "tilestored [{sums} + {at} * 1], tmm0",
-            "tilestored [{sums} + {at} * 1 + 1024], tmm1",
-            "tilestored [{sums} + {at} * 1 + 2048], tmm2",
-            "tilestored [{sums} + {at} * 1 + 3072], tmm3",
             at = out(reg) _,
             offset = inout(reg) offsets.start => _,
             end = in(reg) offsets.end,
@@ -364,25 +393,20 @@ unsafe fn two_by_two(operands: &Operands<'_>, weights: &[u32], sums: &mut Sums) 
             pitch = in(reg) 8 * ROWS,
             bytes = in(reg) 4 * operands.words,
             panel = in(reg) 8 * ROWS * operands.words,
-            sums = in(reg) sums,
-            options(nostack),
+            options(nostack, readonly),
         );
     }
 }
 
-/// The sums of four tiles of pixels by one of outputs.
+/// Adds the products of four tiles of pixels by one of outputs to the sums.
 /// # Safety
 /// As [`two_by_two`].
-unsafe fn four_by_one(operands: &Operands<'_>, weights: &[u32], sums: &mut Sums) {
+unsafe fn four_by_one(operands: &Operands<'_>, weights: &[u32]) {
     debug_assert!(weights.len() == operands.offsets.len() * ROWS);
     let offsets = operands.offsets.as_ptr_range();
     // SAFETY: as in `two_by_two`.
     unsafe {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
             "2:",
             "mov {at:e}, dword ptr [{offset}]",
             "add {at}, [{x}]",
@@ -405,11 +429,6 @@ unsafe fn four_by_one(operands: &Operands<'_>, weights: &[u32], sums: &mut Sums)
             "add {weights}, {panel}",
             "cmp {offset}, {end}",
             "jb 2b",
-            "mov {at:e}, 64",
-            "tilestored [{sums} + {at} * 1], tmm0",
-            "tilestored [{sums} + {at} * 1 + 1024], tmm1",
-            "tilestored [{sums} + {at} * 1 + 2048], tmm2",
-            "tilestored [{sums} + {at} * 1 + 3072], tmm3",
             at = out(reg) _,
             offset = inout(reg) offsets.start => _,
             end = in(reg) offsets.end,
@@ -419,8 +438,7 @@ unsafe fn four_by_one(operands: &Operands<'_>, weights: &[u32], sums: &mut Sums)
             pitch = in(reg) 4 * ROWS,
             bytes = in(reg) 4 * operands.words,
             panel = in(reg) 4 * ROWS * operands.words,
-            sums = in(reg) sums,
-            options(nostack),
+            options(nostack, readonly),
         );
     }
 }
