@@ -1,7 +1,7 @@
 //! Which instruction set runs: found once, forced by `LOWBIT_ISA`, and proved by tokens.
 //!
-//! A token ([`Avx2`], [`Avx512`], [`Neon`], [`NeonDot`]) has a private field and is made here alone, after the CPU was asked; so holding one
-//! proves that the instructions exist. [`Isa::dispatch`] is the single door from run time to compiled tier: it calls a
+//! A token ([`Avx2`], [`Avx512`], [`Amx`], [`Neon`], [`NeonDot`]) has a private field and is made here alone, after the CPU was
+//! asked; so holding one proves that the instructions exist. [`Isa::dispatch`] is the single door from run time to compiled tier: it calls a
 //! `#[target_feature]` function into which the generic body of a [`Task`] is inlined. This module knows no kernel.
 
 use std::sync::OnceLock;
@@ -29,6 +29,7 @@ impl Amx {
         unsafe { run_avx512(self.0, task) }
     }
 }
+
 /// Proof that the CPU has AArch64's vectors of 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neon(());
@@ -245,28 +246,16 @@ fn detect_avx512() -> Option<Avx512> {
 fn detect_amx() -> Option<Amx> {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     const TILES_AND_BYTES: u32 = 1 << 24 | 1 << 25;
-    const ARCH_PRCTL: i64 = 158;
-    const REQUEST_PERMISSION: i64 = 0x1023;
-    const TILE_DATA: i64 = 18;
+    const REQUEST_PERMISSION: libc::c_int = 0x1023;
+    const TILE_DATA: libc::c_ulong = 18;
     static FOUND: OnceLock<Option<Amx>> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let token = detect_avx512()?;
         if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILES_AND_BYTES != TILES_AND_BYTES {
             return None;
         }
-        let mut status = ARCH_PRCTL;
         // SAFETY: this call of the system reads and writes no memory of ours.
-        unsafe {
-            std::arch::asm!(
-                "syscall",
-                inout("rax") status,
-                in("rdi") REQUEST_PERMISSION,
-                in("rsi") TILE_DATA,
-                out("rcx") _,
-                out("r11") _,
-                options(nostack),
-            );
-        }
+        let status = unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) };
         (status == 0).then_some(Amx(token))
     })
 }
