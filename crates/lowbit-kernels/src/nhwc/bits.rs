@@ -571,48 +571,40 @@ impl PackSigns {
         for y in 0..codes.height {
             let from = &x[codes.at(y, 0)..][..codes.width * codes.pixel];
             let to = &mut out[bits.at(y, 0)..][..bits.width * bits.pixel];
-            self.row((from, codes.pixel), (to, bits.pixel));
+            self.isa.dispatch(PackRow {
+                signs: self,
+                from: (from, codes.pixel),
+                to: (to, bits.pixel),
+            });
         }
     }
+}
 
-    /// A row of pixels of so many bytes.
-    fn row(&self, (from, pixel): (&[u8], usize), (to, words): (&mut [u8], usize)) {
-        let pixels = from.chunks_exact(pixel).zip(to.chunks_exact_mut(words));
-        #[cfg(target_arch = "x86_64")]
-        match self.isa.vectors() {
-            // SAFETY: the tokens prove these features.
-            Isa::Avx512(_) => return unsafe { x86::pixels_avx512(self, pixels) },
-            // SAFETY: as above.
-            Isa::Avx2(_) => return unsafe { x86::pixels_avx2(self, pixels) },
-            _ => {}
-        }
-        self.pixels(pixels, |codes, least| {
-            let mut bits = 0;
-            for (at, (code, least)) in codes.iter().zip(least).enumerate() {
-                bits |= u64::from(code >= least) << at;
-            }
-            bits
-        });
-    }
+/// A row of pixels of so many bytes.
+struct PackRow<'a> {
+    signs: &'a PackSigns,
+    from: (&'a [u8], usize),
+    to: (&'a mut [u8], usize),
+}
 
-    /// Packs pixels block by block; `compare` gives a bit for each code, whether it reaches its threshold.
+impl Task for PackRow<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn pixels<'a>(
-        &self,
-        pixels: impl Iterator<Item = (&'a [u8], &'a mut [u8])>,
-        compare: impl Fn(&[u8; BLOCK], &[u8; BLOCK]) -> u64,
-    ) {
-        for (from, to) in pixels {
-            let blocks = self.at_least.chunks_exact(BLOCK).zip(&self.inverted).enumerate();
+    fn run<A: Codes>(self, arch: A) {
+        let PackRow { signs, from, to } = self;
+        let channels = signs.channels;
+        for (from, to) in from.0.chunks_exact(from.1).zip(to.0.chunks_exact_mut(to.1)) {
+            let blocks = signs.at_least.chunks_exact(BLOCK).zip(&signs.inverted).enumerate();
             for (block, (at_least, inverted)) in blocks {
-                let from = &from[block * BLOCK..self.channels.min((block + 1) * BLOCK)];
+                let from = &from[block * BLOCK..channels.min((block + 1) * BLOCK)];
                 let mut padded = [0; BLOCK];
                 let codes = from.first_chunk().unwrap_or_else(|| {
                     padded[..from.len()].copy_from_slice(from);
                     &padded
                 });
                 let least = at_least.first_chunk().expect("a block of thresholds");
-                let bits = compare(codes, least) ^ inverted;
+                let bits = arch.reach(codes, least) ^ inverted;
                 let to = &mut to[block * BLOCK / 8..];
                 // Pixels are words of 4 bytes.
                 if let Some(to) = to.first_chunk_mut() {
@@ -621,48 +613,7 @@ impl PackSigns {
                     *to = (bits as u32).to_le_bytes();
                 }
             }
-            to.iter_mut().skip(self.inverted.len() * BLOCK / 8).for_each(|byte| *byte = 0);
+            to.iter_mut().skip(signs.inverted.len() * BLOCK / 8).for_each(|byte| *byte = 0);
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::PackSigns;
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn pixels_avx512<'a>(
-        signs: &PackSigns,
-        pixels: impl Iterator<Item = (&'a [u8], &'a mut [u8])>,
-    ) {
-        signs.pixels(pixels, |codes, least| {
-            // SAFETY: 64 readable bytes each; the loads need no alignment, and the caller has these instructions.
-            unsafe {
-                let [codes, least] = [codes, least].map(|b| _mm512_loadu_si512(b.as_ptr().cast()));
-                _mm512_cmpge_epu8_mask(codes, least)
-            }
-        });
-    }
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn pixels_avx2<'a>(
-        signs: &PackSigns,
-        pixels: impl Iterator<Item = (&'a [u8], &'a mut [u8])>,
-    ) {
-        signs.pixels(pixels, |codes, least| {
-            let mut bits = 0;
-            for half in 0..2 {
-                // SAFETY: 64 readable bytes each; the loads need no alignment, and the caller has these instructions.
-                let reached = unsafe {
-                    let load = |b: &[u8; 64]| _mm256_loadu_si256(b.as_ptr().add(32 * half).cast());
-                    let (codes, least) = (load(codes), load(least));
-                    _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(codes, least), codes))
-                };
-                bits |= u64::from(reached as u32) << (32 * half);
-            }
-            bits
-        });
     }
 }

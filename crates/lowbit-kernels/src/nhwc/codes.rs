@@ -95,6 +95,16 @@ pub(crate) trait Codes: Ones {
     /// `len` bytes, at most `4 * LANES / P`, are writable at each of `to`.
     unsafe fn store_parts<const P: usize>(self, to: [*mut u8; P], bytes: Self::V, len: usize);
 
+    /// A bit for each of 64 codes, the first one lowest: whether it is at least its threshold.
+    #[inline(always)]
+    fn reach(self, codes: &[u8; 64], least: &[u8; 64]) -> u64 {
+        let mut bits = 0;
+        for (at, (code, least)) in codes.iter().zip(least).enumerate() {
+            bits |= u64::from(code >= least) << at;
+        }
+        bits
+    }
+
     /// The entry of each lane's code; lanes are in `0..256`.
     #[inline(always)]
     fn lookup(self, codes: Self::V, table: &[u8; 256]) -> Self::V {

@@ -163,6 +163,21 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
+    fn reach(self, codes: &[u8; 64], least: &[u8; 64]) -> u64 {
+        let mut bits = 0;
+        for half in [0, 32] {
+            // SAFETY: 32 readable bytes from each half on; the loads need no alignment.
+            let reached = proven!({
+                let codes = _mm256_loadu_si256(codes.as_ptr().add(half).cast());
+                let least = _mm256_loadu_si256(least.as_ptr().add(half).cast());
+                _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(codes, least), codes))
+            });
+            bits |= u64::from(reached as u32) << half;
+        }
+        bits
+    }
+
+    #[inline(always)]
     fn pick(self, packed: __m256i, shift: u32, mask: __m256i, table: __m256i) -> __m256i {
         proven!({
             let shifted = _mm256_srlv_epi32(packed, _mm256_set1_epi32(shift as i32));
@@ -305,6 +320,15 @@ impl Codes for Avx512 {
             let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), bounds.zero_point);
             let bytes = _mm512_packus_epi16(low, high);
             _mm512_min_epu8(_mm512_max_epu8(bytes, bounds.low), bounds.high)
+        })
+    }
+
+    #[inline(always)]
+    fn reach(self, codes: &[u8; 64], least: &[u8; 64]) -> u64 {
+        // SAFETY: 64 readable bytes each; the loads need no alignment.
+        proven!({
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            _mm512_cmpge_epu8_mask(codes, _mm512_loadu_si512(least.as_ptr().cast()))
         })
     }
 
