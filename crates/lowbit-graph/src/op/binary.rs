@@ -112,10 +112,7 @@ impl Binary {
             Binary::Div => pair.map(a, b, T::div, work),
             Binary::Min => pair.map(a, b, T::min, work),
             Binary::Max => pair.map(a, b, T::max, work),
-            Binary::Pow | Binary::Equal => self.not_on_one_type("arithmetic"),
-            Binary::Greater | Binary::GreaterOrEqual | Binary::Less | Binary::LessOrEqual => {
-                self.not_on_one_type("arithmetic")
-            }
+            _ => self.not_on_one_type("arithmetic"),
         }
     }
 

@@ -30,12 +30,15 @@ pub(crate) trait Products: Quads {
     /// `acc` plus the four products in each lane.
     fn multiply(self, acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t;
     /// The same, of word `WORD` of a run.
+    #[inline(always)]
     fn multiply_word<const WORD: i32>(
         self,
         acc: int32x4_t,
         x: int8x16_t,
         w: int8x16_t,
-    ) -> int32x4_t;
+    ) -> int32x4_t {
+        self.multiply(acc, x, w)
+    }
     /// `acc` plus the four bytes in each lane, none above 127.
     fn add_bytes(self, acc: uint32x4_t, bytes: uint8x16_t) -> uint32x4_t;
 }
@@ -74,16 +77,6 @@ impl Products for Neon {
             let acc = vpadalq_s16(acc, vmull_s8(vget_low_s8(x), vget_low_s8(w)));
             vpadalq_s16(acc, vmull_high_s8(x, w))
         })
-    }
-
-    #[inline(always)]
-    fn multiply_word<const WORD: i32>(
-        self,
-        acc: int32x4_t,
-        x: int8x16_t,
-        w: int8x16_t,
-    ) -> int32x4_t {
-        self.multiply(acc, x, w)
     }
 
     #[inline(always)]
