@@ -35,9 +35,16 @@ pub struct Site {
     pub group: usize,
     /// The constants that hold `parameters.scale`.
     pub scale: ValueId,
+    /// All readers saturate beyond these, as [`Group::limits`](crate::Group) says.
+    pub limits: (f32, f32),
 }
 
 impl Site {
+    /// `x` as all its readers together tell it from others: no further than where they saturate.
+    pub(crate) fn read(&self, x: f32) -> f32 {
+        x.clamp(self.limits.0, self.limits.1)
+    }
+
     /// Whether it has fewer than 8 bits.
     pub(crate) fn is_narrow(&self) -> bool {
         self.parameters.qmax < CODE_MAX
@@ -164,6 +171,7 @@ pub fn quantize(
         quantized,
         parameters: by_value,
         roots: plan.groups.iter().map(|group| group.root).collect(),
+        limits: plan.groups.iter().map(|group| group.limits).collect(),
         added: vec![],
         readers: BTreeMap::new(),
         shared: BTreeMap::new(),
@@ -198,6 +206,8 @@ struct Inserter {
     parameters: HashMap<ValueId, (usize, Found)>,
     /// Values that are observed themselves: not moved elements of others.
     roots: HashSet<ValueId>,
+    /// Per group, where all readers saturate.
+    limits: Vec<(f32, f32)>,
     added: Vec<Node>,
     /// Nodes that read a narrower quantizer than their group's: their quantizer, by node.
     readers: BTreeMap<usize, Reading>,
@@ -362,8 +372,8 @@ impl Inserter {
             vec![codes, read[0], read[1]],
             to,
         );
-        let scale = whole[0];
-        Site { value: from, codes, result: to, parameters: tensor, channels, group, scale }
+        let (scale, limits) = (whole[0], self.limits[group]);
+        Site { value: from, codes, result: to, parameters: tensor, channels, group, scale, limits }
     }
 
     /// The codes, cut to those that fewer than 8 bits have.

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use crate::{Progress, PtqError, QuantizedGraph, Samples, Site};
 
-/// The error of one activation, as it is after all layers before it were quantized too.
+/// The error of one activation, as it is after all layers before it were quantized too. Values beyond which all readers saturate
+/// (hard-swish is 0 below -3) count as the limit itself: what is cut there is no error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerError {
     /// The float value.
@@ -133,7 +134,7 @@ impl Site {
         let mut code = 0;
         [0.0; 256].map(|_: f32| {
             code += 1;
-            parameters.decode(code - 1)
+            self.read(parameters.decode(code - 1))
         })
     }
 }
@@ -149,7 +150,7 @@ impl Sums {
             let mut sums = [0.0f64; 5];
             let table = site.table(i % channels, channels);
             for (&x, &code) in values.iter().zip(codes) {
-                let (x, y) = (f64::from(x), f64::from(table[usize::from(code)]));
+                let (x, y) = (f64::from(site.read(x)), f64::from(table[usize::from(code)]));
                 let difference = y - x;
                 sums[0] += x * x;
                 sums[1] += difference * difference;

@@ -145,6 +145,23 @@ fn everything_but_activations_runs_on_integers_and_scales_per_channel_help() {
 }
 
 #[test]
+fn what_every_reader_cuts_is_no_error() {
+    let (mut net, x) = Net::new();
+    let a = net.conv(x, 3, Activation::None);
+    // Most of it lies below -3, where hard-swish is 0 and no range is spent.
+    let scale = net.graph.add_constant("scale", Tensor::scalar(20.0f32));
+    let a = net.node(Op::Binary(Binary::Mul), &[a, scale]);
+    let swish = net.node(Op::Unary(Unary::HardSwish), &[a]);
+    let y = net.conv(swish, 1, Activation::None);
+    let graph = net.finish(y);
+    let (plan, quantized) = quantized(&graph, false, false);
+    assert!(plan.groups.iter().any(|group| group.root == a && group.limits.0 == -3.0), "{plan:?}");
+    let errors = errors(&graph, &quantized);
+    let of = |value| errors.iter().find(|error| error.value == value).unwrap().sqnr_db;
+    assert!(of(a) > 35.0 && of(swish) > 35.0, "{} dB, {} dB", of(a), of(swish));
+}
+
+#[test]
 fn calibration_is_the_same_at_any_thread_count() {
     let graph = squeeze_excite();
     let plan = Plan::new(&graph, true).unwrap();

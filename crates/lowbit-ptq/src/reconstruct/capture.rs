@@ -174,12 +174,15 @@ fn run_all(images: usize, available: usize, run: Run<'_>) -> Result<Vec<Vec<Tens
     Ok(parts.into_iter().map(|(_, made)| made).collect())
 }
 
-/// Float values as readers in the quantized graph see them: where layers absorb scales per channel, times a factor.
+/// Float values as readers in the quantized graph see them: no further than where all of them saturate, and where layers absorb scales
+/// per channel, times a factor.
 pub(crate) fn as_quantized(
     quantized: &QuantizedGraph,
     value: ValueId,
     (shape, values): (&[usize], &mut [f32]),
 ) {
+    let Some(site) = quantized.site(value) else { return };
+    values.iter_mut().for_each(|x| *x = site.read(*x));
     let Some(factors) = reader_factors(quantized, value) else { return };
     let plane = shape.iter().skip(2).product::<usize>().max(1);
     for (run, factor) in values.chunks_mut(plane).zip(factors.iter().cycle()) {
