@@ -208,13 +208,15 @@ impl TileShape {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn run_avx2<T: Task>(token: Avx2, task: T) -> T::Output {
+#[inline(never)]
+pub(crate) fn run_avx2<T: Task>(token: Avx2, task: T) -> T::Output {
     task.run(token)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-fn run_avx512<T: Task>(token: Avx512, task: T) -> T::Output {
+#[inline(never)]
+pub(crate) fn run_avx512<T: Task>(token: Avx512, task: T) -> T::Output {
     task.run(token)
 }
 

@@ -11,7 +11,7 @@ use super::codes::Codes;
 use super::finish::finish;
 use super::panels::Panel;
 use super::spec::ConvSpec;
-use super::tile::Layer;
+use super::tile::{Layer, Places};
 use crate::isa::Amx;
 
 /// Rows of a register, and words in a row.
@@ -308,10 +308,10 @@ impl<A: Codes> Ending<'_, A> {
             }
         }
         let width = self.layer.spec.output.width;
-        let places = self.layer.places::<R>(self.panel, [output / width, output % width]);
-        let how = (self.layer.write, self.bounds);
+        let at = [output / width, output % width];
+        let places = Places { layer: self.layer, panel: self.panel, at };
         // SAFETY: as this function's.
-        unsafe { finish(arch, how, vectors, self.factors.as_ptr(), places) };
+        unsafe { finish(arch, self.bounds, vectors, self.factors.as_ptr(), places) };
     }
 }
 

@@ -18,7 +18,7 @@ use super::panels::Panel;
 use super::pool::Pool;
 use super::popcount::{SignTask, Signs, V, dispatch, has_popcount};
 use super::spec::{ConvSpec, Finish};
-use super::tile::Layer;
+use super::tile::{Layer, Places};
 use crate::arch::Arch;
 use crate::isa::{Isa, Task, kernel_name};
 
@@ -407,8 +407,8 @@ impl Part<'_> {
                 Ending::Sums(_) => unsafe {
                     if panel.outputs > 0 {
                         let factors = conv.factors[panel.column..][..columns].as_ptr();
-                        let places = self.layer.places::<R>(panel, at);
-                        finish(arch, (self.layer.write, bounds), sums, factors, places);
+                        let places = Places { layer: &self.layer, panel, at };
+                        finish(arch, bounds, sums, factors, places);
                     }
                 },
                 Ending::Bits { at_least, inverted } => {

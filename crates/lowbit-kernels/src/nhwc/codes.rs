@@ -2,6 +2,7 @@
 
 use super::popcount::Ones;
 use crate::arch::Portable;
+use crate::isa::Task;
 
 /// The codes that may be written.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub(crate) trait Codes: Ones {
     /// Words that [`Codes::run`] reads: 1 or 4.
     const RUN: usize = 1;
 
+    /// Runs a task in a function of its own.
+    fn apart<T: Task>(self, task: T) -> T::Output;
     /// Four codes of one pixel, as word 0 of [`Codes::dot_word`].
     /// # Safety
     /// Four bytes are readable at `from`.
@@ -105,6 +108,20 @@ pub(crate) trait Codes: Ones {
         bits
     }
 
+    /// The entry of each byte.
+    #[inline(always)]
+    fn lookup_bytes(self, bytes: Self::V, table: &[u8; 256]) -> Self::V {
+        let mut codes = [0u8; 64];
+        const { assert!(Self::LANES <= 16, "a vector has at most 64 bytes") };
+        // SAFETY: `codes` holds at least the bytes of a vector.
+        unsafe { self.store_bytes(codes.as_mut_ptr(), bytes, 4 * Self::LANES) };
+        for code in &mut codes[..4 * Self::LANES] {
+            *code = table[usize::from(*code)];
+        }
+        // SAFETY: as above.
+        unsafe { self.load_bytes(codes.as_ptr(), 4 * Self::LANES) }
+    }
+
     /// The entry of each lane's code; lanes are in `0..256`.
     #[inline(always)]
     fn lookup(self, codes: Self::V, table: &[u8; 256]) -> Self::V {
@@ -140,6 +157,11 @@ impl Codes for Portable {
     type W = [u32; 4];
     const PIXELS: usize = 4;
     const OFFSET: i32 = 0;
+
+    #[inline(never)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        task.run(self)
+    }
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Self::X {

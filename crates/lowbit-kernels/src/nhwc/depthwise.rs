@@ -21,7 +21,7 @@ use std::ops::Range;
 use super::arena::Words;
 use super::codes::{Codes, interleaved};
 use super::conv::{Conv, dot_zero_point, fold_zero_point, share};
-use super::finish::{At, Other, Write, codes, scaled};
+use super::finish::{At, Other, SumVectors, Write, codes, plain, scaled};
 use super::pool::Pool;
 use super::spec::{ConvSpec, Finish, WeightForm};
 use crate::isa::{Isa, Task, kernel_name};
@@ -408,7 +408,7 @@ impl Rolling<'_> {
         let x = x * self.channels.joined;
         // SAFETY: a block has four vectors of factors.
         let scaled = unsafe { scaled(arch, sums, row.factors) };
-        let values = match write {
+        let bytes = match write {
             Write::Float => {
                 // SAFETY: the pixel lies in the result.
                 return unsafe {
@@ -416,22 +416,23 @@ impl Rolling<'_> {
                     store_floats(arch, scaled, to, row.len);
                 };
             }
-            Write::Plain(_) => {
-                let mut values = scaled;
-                for value in &mut values {
-                    *value = arch.round(*value);
-                }
-                values
+            Write::Plain(_) => plain(arch, bounds, scaled),
+            Write::Table(_, table) => arch.lookup_bytes(plain(arch, bounds, scaled), table),
+            Write::Sum(sum) => {
+                let other = self.other(row, x).load(arch);
+                arch.join(SumVectors::new(arch, sum).codes(arch, scaled, other), bounds)
             }
-            Write::Codes(how) => {
-                let pixel = write.add().map_or(0, |add| add.other.pixel);
-                let from = row.at.other.wrapping_add(x * pixel);
-                codes(arch, how, scaled, Interleaved { from, len: row.len })
-            }
+            Write::Codes(how) => arch.join(codes(arch, how, scaled, self.other(row, x)), bounds),
         };
-        let bytes = arch.join(values, bounds);
         // SAFETY: the pixel lies in the result.
         unsafe { arch.store_bytes(row.at.codes.add(x * spec.output.pixel), bytes, row.len) };
+    }
+
+    /// The codes that are added to those of pixel `x` of the row.
+    #[inline(always)]
+    fn other(&self, row: &Row, x: usize) -> Interleaved {
+        let pixel = self.channels.write.add().map_or(0, |add| add.other.pixel);
+        Interleaved { from: row.at.other.wrapping_add(x * pixel), len: row.len }
     }
 }
 

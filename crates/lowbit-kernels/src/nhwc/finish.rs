@@ -2,6 +2,8 @@
 
 use super::codes::{Clamp, Codes};
 use super::spec::{ConvSpec, Finish, ResidualAdd};
+use super::tile::Places;
+use crate::isa::Task;
 
 /// More than any code, so that a float below it rounds to an `i32` and one above it saturates all the same.
 const BEYOND_CODES: f32 = 65_536.0;
@@ -18,7 +20,27 @@ pub(crate) enum Write {
     Float,
     /// Codes of sums that surely stay in `i32` after scaling, and nothing else.
     Plain(Clamp),
+    /// A function of such codes.
+    Table(Clamp, Box<[u8; 256]>),
+    /// The sum of such codes with those of another image, where that stays in `i32` too.
+    Sum(Box<Sum>),
+    /// Any.
     Codes(Box<How>),
+}
+
+/// What is done on the way from scaled sums to a sum with the codes of another image.
+#[derive(Clone, Debug)]
+pub(crate) struct Sum {
+    bounds: OwnBounds,
+    add: ResidualAdd,
+}
+
+/// The bounds of a code that is to be added, less its zero point. As they are integers, they clamp as well before rounding.
+#[derive(Clone, Copy, Debug)]
+struct OwnBounds {
+    low: f32,
+    high: f32,
+    zero: f32,
 }
 
 /// What is done on the way from scaled sums to codes.
@@ -59,10 +81,24 @@ impl Write {
         let Self::Codes(how) = write else { return (write, bias, factors) };
         how.check(spec);
         assert!(factors.iter().all(|factor| factor.is_finite()), "multipliers are finite");
-        let plain = how.table.is_none()
-            && how.add.is_none()
-            && largest(weights, &bias, &factors) < SURELY_I32;
-        (if plain { Self::Plain(how.clamp) } else { Self::Codes(how) }, bias, factors)
+        let write = if largest(weights, &bias, &factors) < SURELY_I32 {
+            Self::simplest(*how)
+        } else {
+            Self::Codes(how)
+        };
+        (write, bias, factors)
+    }
+
+    /// The form for scaled sums that surely stay in `i32`.
+    fn simplest(how: How) -> Self {
+        match how {
+            How { clamp, table: None, add: None } => Self::Plain(clamp),
+            How { clamp, table: Some(table), add: None } => Self::Table(clamp, table),
+            How { clamp, table: None, add: Some(add) } if add.largest() < SURELY_I32 => {
+                Self::Sum(Box::new(Sum { bounds: OwnBounds::new(clamp), add }))
+            }
+            how => Self::Codes(Box::new(how)),
+        }
     }
 
     /// The images of a run that writes codes.
@@ -96,9 +132,10 @@ impl Write {
     pub(crate) fn last_clamp(&self) -> Clamp {
         match self {
             Self::Float => Clamp::NONE,
-            Self::Plain(clamp) => *clamp,
+            Self::Plain(clamp) | Self::Table(clamp, _) => *clamp,
+            Self::Sum(sum) => sum.add.clamp(),
             Self::Codes(how) => match (&how.add, &how.table) {
-                (Some(add), _) => Clamp { zero_point: 0, low: add.low, high: add.high },
+                (Some(add), _) => add.clamp(),
                 (None, Some(_)) => Clamp::NONE,
                 (None, None) => how.clamp,
             },
@@ -109,8 +146,29 @@ impl Write {
     pub(crate) fn add(&self) -> Option<&ResidualAdd> {
         match self {
             Self::Codes(how) => how.add.as_ref(),
-            Self::Plain(_) | Self::Float => None,
+            Self::Sum(sum) => Some(&sum.add),
+            Self::Plain(_) | Self::Table(..) | Self::Float => None,
         }
+    }
+}
+
+impl OwnBounds {
+    fn new(clamp: Clamp) -> Self {
+        let zero = f32::from(clamp.zero_point);
+        Self { low: f32::from(clamp.low) - zero, high: f32::from(clamp.high) - zero, zero }
+    }
+}
+
+impl ResidualAdd {
+    fn clamp(&self) -> Clamp {
+        Clamp { zero_point: 0, low: self.low, high: self.high }
+    }
+
+    /// More than the size of any sum before it is rounded.
+    fn largest(&self) -> f64 {
+        let [own, other, fixed] =
+            [self.own_ratio, self.other_ratio, self.fixed].map(|ratio| f64::from(ratio).abs());
+        256.0 * (own + other) + fixed
     }
 }
 
@@ -161,6 +219,13 @@ struct Quad<const N: usize> {
     len: usize,
 }
 
+impl<const N: usize> Quad<N> {
+    #[inline(always)]
+    fn new<const R: usize>((pixels, len): (&[*const u8; R], usize), quad: usize) -> Self {
+        Self { from: [0, 1, 2, 3].map(|q| pixels[pixel_of::<R, N>(quad, q)]), len }
+    }
+}
+
 impl<A: Codes, const N: usize> Other<A> for Quad<N> {
     #[inline(always)]
     fn load(self, arch: A) -> [A::V; 4] {
@@ -187,66 +252,116 @@ fn part<A: Codes>(len: usize, n: usize) -> usize {
     len.saturating_sub(n * A::LANES).min(A::LANES)
 }
 
-/// Where the results of `R` pixels go: what [`At`] is for one.
-pub(crate) struct Places<const R: usize> {
-    pub(crate) codes: [*mut u8; R],
-    pub(crate) floats: [*mut f32; R],
-    pub(crate) other: [*const u8; R],
-    /// Lanes that are written.
-    pub(crate) len: usize,
-}
-
 /// Writes the first lanes of the sums of `R` pixels.
 /// # Safety
-/// `places.len` codes, or for floats as many floats, are writable at the places, and readable where another image is added;
-/// `N`, which is 1 or 2, vectors of factors are readable.
+/// The pixels lie in the images of the places' layer, and no other thread writes the same; `N`, which is 1 or 2, vectors of factors
+/// are readable.
 #[inline(always)]
 pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
     arch: A,
-    (write, bounds): (&Write, A::Bounds),
+    bounds: A::Bounds,
     sums: [[A::V; N]; R],
     factors: *const f32,
-    places: Places<R>,
+    places: Places<'_>,
 ) {
-    let mut vectors = [arch.splat(0); N];
-    for (n, vector) in vectors.iter_mut().enumerate() {
-        // SAFETY: the caller promises `N` vectors of factors.
-        *vector = unsafe { arch.load(factors.add(n * A::LANES).cast()) };
+    match places.layer.write {
+        // SAFETY: as this function's.
+        Write::Plain(_) => unsafe {
+            let (factors, to) = (vectors::<A, N>(arch, factors), places.codes::<R>());
+            for quad in 0..const { (R * N).div_ceil(4) } {
+                let scaled = scaled_quad::<A, R, N>(arch, &sums, factors, quad);
+                store_quad::<A, R, N>(arch, plain(arch, bounds, scaled), (&to, places.len()), quad);
+            }
+        },
+        // SAFETY: as this function's.
+        Write::Sum(sum) => unsafe {
+            let (factors, to) = (vectors::<A, N>(arch, factors), places.codes::<R>());
+            let (from, sum) = (places.other::<R>(&sum.add), SumVectors::new(arch, sum));
+            for quad in 0..const { (R * N).div_ceil(4) } {
+                let scaled = scaled_quad::<A, R, N>(arch, &sums, factors, quad);
+                let other = Quad::<N>::new::<R>((&from, places.len()), quad).load(arch);
+                let bytes = arch.join(sum.codes(arch, scaled, other), bounds);
+                store_quad::<A, R, N>(arch, bytes, (&to, places.len()), quad);
+            }
+        },
+        Write::Float | Write::Table(..) | Write::Codes(_) => {
+            // A copy, so that the sums themselves need no memory.
+            let sums = sums;
+            arch.apart(Seldom::<R, N> { sums: (&raw const sums).cast(), factors, places });
+        }
     }
-    match write {
-        Write::Float => {
-            for (sums, to) in sums.into_iter().zip(places.floats) {
-                for n in 0..N {
-                    let scaled = arch.mul_f32(arch.to_f32(sums[n]), vectors[n]);
-                    let len = part::<A>(places.len, n);
-                    // SAFETY: the caller promises the lanes' floats to be writable.
-                    unsafe { arch.store_part(to.add(n * A::LANES).cast(), scaled, len) };
+}
+
+/// What [`finish`] does in a function of its own, lest it fill the loops around the rest.
+struct Seldom<'a, const R: usize, const N: usize> {
+    /// `R` times `N` vectors.
+    sums: *const f32,
+    factors: *const f32,
+    places: Places<'a>,
+}
+
+impl<const R: usize, const N: usize> Task for Seldom<'_, R, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        let Self { sums: from, factors, places } = self;
+        let (write, len) = (places.layer.write, places.len());
+        let bounds = arch.bounds(write.last_clamp());
+        // SAFETY: `finish` has these vectors of the same tier.
+        let factors = unsafe { vectors::<A, N>(arch, factors) };
+        let mut sums = [[arch.splat(0); N]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: as above.
+            *sums = unsafe { vectors::<A, N>(arch, from.add(r * N * A::LANES)) };
+        }
+        match write {
+            Write::Float => {
+                for (sums, to) in sums.into_iter().zip(places.floats::<R>()) {
+                    for n in 0..N {
+                        let scaled = arch.mul_f32(arch.to_f32(sums[n]), factors[n]);
+                        let len = part::<A>(len, n);
+                        // SAFETY: the lanes' floats are writable, as `finish` asks.
+                        unsafe { arch.store_part(to.add(n * A::LANES).cast(), scaled, len) };
+                    }
+                }
+            }
+            Write::Plain(_) | Write::Sum(_) => unreachable!("`finish` does these itself"),
+            Write::Table(_, table) => {
+                let to = places.codes::<R>();
+                for quad in 0..const { (R * N).div_ceil(4) } {
+                    let scaled = scaled_quad::<A, R, N>(arch, &sums, factors, quad);
+                    let bytes = arch.lookup_bytes(plain(arch, bounds, scaled), table);
+                    // SAFETY: as `finish`'s.
+                    unsafe { store_quad::<A, R, N>(arch, bytes, (&to, len), quad) };
+                }
+            }
+            Write::Codes(how) => {
+                let to = places.codes::<R>();
+                let from = how.add.as_ref().map_or([std::ptr::null(); R], |add| places.other(add));
+                for quad in 0..const { (R * N).div_ceil(4) } {
+                    let scaled = scaled_quad::<A, R, N>(arch, &sums, factors, quad);
+                    let other = Quad::<N>::new::<R>((&from, len), quad);
+                    let bytes = arch.join(codes(arch, how, scaled, other), bounds);
+                    // SAFETY: as `finish`'s.
+                    unsafe { store_quad::<A, R, N>(arch, bytes, (&to, len), quad) };
                 }
             }
         }
-        // SAFETY: as this function's.
-        Write::Plain(_) => unsafe {
-            for quad in 0..const { (R * N).div_ceil(4) } {
-                let mut codes = scaled_quad::<A, R, N>(arch, &sums, vectors, quad);
-                for code in &mut codes {
-                    *code = arch.round(*code);
-                }
-                store_quad::<A, R, N>(arch, codes, bounds, &places, quad);
-            }
-        },
-        // SAFETY: as this function's.
-        Write::Codes(how) => unsafe {
-            for quad in 0..const { (R * N).div_ceil(4) } {
-                let scaled = scaled_quad::<A, R, N>(arch, &sums, vectors, quad);
-                let mut from = [places.other[0]; 4];
-                for (q, from) in from.iter_mut().enumerate() {
-                    *from = places.other[pixel_of::<R, N>(quad, q)];
-                }
-                let codes = codes(arch, how, scaled, Quad::<N> { from, len: places.len });
-                store_quad::<A, R, N>(arch, codes, bounds, &places, quad);
-            }
-        },
     }
+}
+
+/// The vectors at `from`.
+/// # Safety
+/// `N` vectors are readable.
+#[inline(always)]
+unsafe fn vectors<A: Codes, const N: usize>(arch: A, from: *const f32) -> [A::V; N] {
+    let mut vectors = [arch.splat(0); N];
+    for (n, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: as this function's.
+        *vector = unsafe { arch.load(from.add(n * A::LANES).cast()) };
+    }
+    vectors
 }
 
 /// The pixel whose vector is the `q`th of a quad; the last pixel stands for those beyond.
@@ -271,24 +386,23 @@ fn scaled_quad<A: Codes, const R: usize, const N: usize>(
 }
 
 /// # Safety
-/// As [`finish`].
+/// `len` bytes are writable at the places.
 #[inline(always)]
 unsafe fn store_quad<A: Codes, const R: usize, const N: usize>(
     arch: A,
-    codes: [A::V; 4],
-    bounds: A::Bounds,
-    places: &Places<R>,
+    joined: A::V,
+    (places, len): (&[*mut u8; R], usize),
     quad: usize,
 ) {
-    let bytes = arch.side_by_side(arch.join(codes, bounds));
+    let bytes = arch.side_by_side(joined);
     if N == 2 {
-        let to = [0, 2].map(|q| places.codes[pixel_of::<R, N>(quad, q)]);
+        let to = [0, 2].map(|q| places[pixel_of::<R, N>(quad, q)]);
         // SAFETY: as this function's.
-        unsafe { arch.store_parts(to, bytes, places.len) };
+        unsafe { arch.store_parts(to, bytes, len) };
     } else {
-        let to = [0, 1, 2, 3].map(|q| places.codes[pixel_of::<R, N>(quad, q)]);
+        let to = [0, 1, 2, 3].map(|q| places[pixel_of::<R, N>(quad, q)]);
         // SAFETY: as this function's.
-        unsafe { arch.store_parts(to, bytes, places.len) };
+        unsafe { arch.store_parts(to, bytes, len) };
     }
 }
 
@@ -309,6 +423,67 @@ pub(crate) unsafe fn scaled<A: Codes, const N: usize>(
     sums
 }
 
+/// The codes of [`Write::Plain`].
+#[inline(always)]
+pub(crate) fn plain<A: Codes>(arch: A, bounds: A::Bounds, scaled: [A::V; 4]) -> A::V {
+    let mut codes = scaled;
+    for code in &mut codes {
+        *code = arch.round(*code);
+    }
+    arch.join(codes, bounds)
+}
+
+/// A [`Sum`] in vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct SumVectors<V> {
+    low: V,
+    high: V,
+    rounder: V,
+    back: V,
+    own_ratio: V,
+    other_ratio: V,
+    fixed: V,
+    own_first: bool,
+}
+
+impl<V: Copy> SumVectors<V> {
+    #[inline(always)]
+    pub(crate) fn new<A: Codes<V = V>>(arch: A, Sum { bounds, add }: &Sum) -> Self {
+        Self {
+            low: arch.splat(bounds.low.to_bits()),
+            high: arch.splat(bounds.high.to_bits()),
+            rounder: arch.splat(ROUNDER.to_bits()),
+            back: arch.splat((bounds.zero - ROUNDER).to_bits()),
+            own_ratio: arch.splat(add.own_ratio.to_bits()),
+            other_ratio: arch.splat(add.other_ratio.to_bits()),
+            fixed: arch.splat(add.fixed.to_bits()),
+            own_first: add.own_first,
+        }
+    }
+
+    /// The rounded sums of the codes that `scaled` become with those of the other image.
+    #[inline(always)]
+    pub(crate) fn codes<A: Codes<V = V>>(self, arch: A, scaled: [V; 4], other: [V; 4]) -> [V; 4] {
+        let mut own = scaled;
+        for own in &mut own {
+            let clamped = arch.min_f32(arch.max_f32(*own, self.low), self.high);
+            *own = arch.add_f32(arch.add_f32(clamped, self.rounder), self.back);
+        }
+        if self.own_first {
+            for (own, other) in own.iter_mut().zip(other) {
+                let second = arch.fused_f32(arch.to_f32(other), self.other_ratio, self.fixed);
+                *own = arch.round(arch.fused_f32(*own, self.own_ratio, second));
+            }
+        } else {
+            for (own, other) in own.iter_mut().zip(other) {
+                let second = arch.fused_f32(*own, self.own_ratio, self.fixed);
+                *own = arch.round(arch.fused_f32(arch.to_f32(other), self.other_ratio, second));
+            }
+        }
+        own
+    }
+}
+
 /// Integers that the last clamp turns into the codes to write.
 #[inline(always)]
 pub(crate) fn codes<A: Codes>(
@@ -326,10 +501,8 @@ pub(crate) fn codes<A: Codes>(
         }
         return codes;
     }
-    // Bounds that are integers clamp as well before rounding; the sum with the rounder then is exact.
-    let zero = f32::from(clamp.zero_point);
-    let low = arch.splat((f32::from(clamp.low) - zero).to_bits());
-    let high = arch.splat((f32::from(clamp.high) - zero).to_bits());
+    let OwnBounds { low, high, zero } = OwnBounds::new(*clamp);
+    let (low, high) = (arch.splat(low.to_bits()), arch.splat(high.to_bits()));
     let rounder = arch.splat(ROUNDER.to_bits());
     for code in &mut codes {
         *code = arch.add_f32(arch.min_f32(arch.max_f32(*code, low), high), rounder);

@@ -9,7 +9,7 @@ use std::arch::asm;
 use super::codes::{Clamp, Codes};
 use super::popcount::Ones;
 use crate::arch::{Arch, Quads};
-use crate::isa::{Neon, NeonDot};
+use crate::isa::{Neon, NeonDot, Task};
 
 /// Arithmetic of a tier whose token is at hand.
 macro_rules! proven {
@@ -218,6 +218,11 @@ impl<T: Products> Codes for T {
     const OFFSET: i32 = 128;
     const RUN: usize = <T as Products>::RUN;
 
+    #[inline(never)]
+    fn apart<U: Task>(self, task: U) -> U::Output {
+        task.run(self)
+    }
+
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> int8x16_t {
         // SAFETY: the caller promises four readable bytes; the read needs no alignment.
@@ -324,6 +329,18 @@ impl<T: Products> Codes for T {
             let [[a, b], [c, d]] = [zip_pairs(a, c), zip_pairs(b, d)];
             [a, b, c, d]
         })
+    }
+
+    #[inline(always)]
+    fn lookup_bytes(self, bytes: uint32x4_t, table: &[u8; 256]) -> uint32x4_t {
+        let (mut index, mut found) = proven!((vreinterpretq_u8_u32(bytes), vdupq_n_u8(0)));
+        for entries in table.chunks_exact(64) {
+            // SAFETY: 64 readable bytes. An index beyond them finds 0.
+            let entries = proven!(vld1q_u8_x4(entries.as_ptr()));
+            found = proven!(vorrq_u8(found, vqtbl4q_u8(entries, index)));
+            index = proven!(vsubq_u8(index, vdupq_n_u8(64)));
+        }
+        proven!(vreinterpretq_u32_u8(found))
     }
 
     #[inline(always)]

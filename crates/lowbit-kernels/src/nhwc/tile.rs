@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::codes::Codes;
-use super::finish::{At, Places, Write, finish};
+use super::finish::{At, Write, finish};
 use super::forms::{Form, Int8};
 use super::layout::ImageLayout;
 use super::panels::Panel;
-use super::spec::ConvSpec;
+use super::spec::{ConvSpec, ResidualAdd};
 
 /// A layer and the images of one run. The pointers are those of slices of the lengths that `spec` says.
 #[derive(Clone, Copy)]
@@ -33,38 +33,6 @@ impl Layer<'_> {
         let (pitch, step) = (down * input.row(), right * input.pixel);
         offsets::<R>(self.spec.output.width, x, (first, pitch, step))
             .map(|offset| self.x.wrapping_add(offset))
-    }
-
-    /// Where the results of `R` pixels go, from row `y` and column `x` on.
-    #[inline(always)]
-    pub(crate) fn places<const R: usize>(&self, panel: &Panel, [y, x]: [usize; 2]) -> Places<R> {
-        let width = self.spec.output.width;
-        let of = |layout: &ImageLayout| {
-            let first = layout.at(y, x) + panel.output;
-            offsets::<R>(width, x, (first, layout.row(), layout.pixel))
-        };
-        let mut places = Places {
-            codes: [self.images.codes; R],
-            floats: [self.images.floats; R],
-            other: [self.images.other; R],
-            len: panel.outputs,
-        };
-        if let Write::Float = self.write {
-            for (r, to) in places.floats.iter_mut().enumerate() {
-                let pixel = y * width + x + r;
-                *to = to.wrapping_add(pixel * self.spec.output.channels + panel.output);
-            }
-        } else {
-            for (to, offset) in places.codes.iter_mut().zip(of(&self.spec.output)) {
-                *to = to.wrapping_add(offset);
-            }
-        }
-        if let Some(add) = self.write.add() {
-            for (from, offset) in places.other.iter_mut().zip(of(&add.other)) {
-                *from = from.wrapping_add(offset);
-            }
-        }
-        places
     }
 
     /// Pixels that the register tile takes at a time.
@@ -150,15 +118,58 @@ impl Layer<'_> {
             };
             // SAFETY: the pixels and the panel's outputs lie inside the images; the factors were sliced.
             unsafe {
-                finish(
-                    arch,
-                    (self.write, bounds),
-                    sums,
-                    factors.as_ptr(),
-                    self.places::<R>(panel, at),
-                );
+                finish(arch, bounds, sums, factors.as_ptr(), Places { layer: self, panel, at });
             }
         }
+    }
+}
+
+/// Where the results of pixels go, from row and column `at` on, and what is added to them. Each ending asks for what it needs alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    pub(crate) layer: &'a Layer<'a>,
+    pub(crate) panel: &'a Panel,
+    pub(crate) at: [usize; 2],
+}
+
+impl Places<'_> {
+    /// Outputs of each pixel.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.panel.outputs
+    }
+
+    /// Of `R` pixels.
+    #[inline(always)]
+    pub(crate) fn codes<const R: usize>(&self) -> [*mut u8; R] {
+        let offsets = self.offsets::<R>(&self.layer.spec.output);
+        offsets.map(|offset| self.layer.images.codes.wrapping_add(offset))
+    }
+
+    /// Of `R` pixels of the image that is added.
+    #[inline(always)]
+    pub(crate) fn other<const R: usize>(&self, add: &ResidualAdd) -> [*const u8; R] {
+        let offsets = self.offsets::<R>(&add.other);
+        offsets.map(|offset| self.layer.images.other.wrapping_add(offset))
+    }
+
+    /// Of `R` pixels.
+    #[inline(always)]
+    pub(crate) fn floats<const R: usize>(&self) -> [*mut f32; R] {
+        let (output, [y, x]) = (&self.layer.spec.output, self.at);
+        let mut floats = [self.layer.images.floats; R];
+        for (r, to) in floats.iter_mut().enumerate() {
+            let pixel = y * output.width + x + r;
+            *to = to.wrapping_add(pixel * output.channels + self.panel.output);
+        }
+        floats
+    }
+
+    #[inline(always)]
+    fn offsets<const R: usize>(&self, layout: &ImageLayout) -> [usize; R] {
+        let [y, x] = self.at;
+        let first = layout.at(y, x) + self.panel.output;
+        offsets::<R>(self.layer.spec.output.width, x, (first, layout.row(), layout.pixel))
     }
 }
 

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::codes::{Clamp, Codes};
 use crate::arch::Arch;
-use crate::isa::{Avx2, Avx512};
+use crate::isa::{Avx2, Avx512, Task, run_avx2, run_avx512};
 
 /// Arithmetic of a tier whose token is at hand.
 macro_rules! proven {
@@ -35,6 +35,11 @@ impl Codes for Avx2 {
     type W = Pairs;
     const PIXELS: usize = 4;
     const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        proven!(run_avx2(self, task))
+    }
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> Pairs {
@@ -178,6 +183,11 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
+    fn lookup_bytes(self, bytes: __m256i, table: &[u8; 256]) -> __m256i {
+        proven!(lookup_256(bytes, table))
+    }
+
+    #[inline(always)]
     fn pick(self, packed: __m256i, shift: u32, mask: __m256i, table: __m256i) -> __m256i {
         proven!({
             let shifted = _mm256_srlv_epi32(packed, _mm256_set1_epi32(shift as i32));
@@ -223,6 +233,11 @@ impl Codes for Avx512 {
     type W = __m512i;
     const PIXELS: usize = 8;
     const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        proven!(run_avx512(self, task))
+    }
 
     #[inline(always)]
     unsafe fn activations(self, from: *const u8) -> __m512i {
@@ -333,6 +348,11 @@ impl Codes for Avx512 {
     }
 
     #[inline(always)]
+    fn lookup_bytes(self, bytes: __m512i, table: &[u8; 256]) -> __m512i {
+        proven!(lookup_512(bytes, table))
+    }
+
+    #[inline(always)]
     fn pick(self, packed: __m512i, shift: u32, mask: __m512i, table: __m512i) -> __m512i {
         proven!({
             let shifted = _mm512_srlv_epi32(packed, _mm512_set1_epi32(shift as i32));
@@ -381,4 +401,37 @@ impl Codes for Avx512 {
 #[inline(always)]
 fn first_bytes(len: usize) -> __mmask32 {
     if len >= 32 { u32::MAX } else { (1 << len) - 1 }
+}
+
+/// The entry of each byte. A function of its own, lest it fill the loops that finish sums.
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn lookup_256(bytes: __m256i, table: &[u8; 256]) -> __m256i {
+    let mut found = _mm256_setzero_si256();
+    for (row, entries) in table.chunks_exact(16).enumerate() {
+        // SAFETY: sixteen readable bytes; the load needs no alignment.
+        let entries = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+        // In this row, the low four bits; elsewhere the top bit is set, which finds 0.
+        let apart = _mm256_xor_si256(bytes, _mm256_set1_epi8((16 * row) as i8));
+        let index = _mm256_adds_epu8(apart, _mm256_set1_epi8(0x70));
+        let entry = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), index);
+        found = _mm256_or_si256(found, entry);
+    }
+    found
+}
+
+/// As [`lookup_256`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn lookup_512(bytes: __m512i, table: &[u8; 256]) -> __m512i {
+    let mut found = _mm512_setzero_si512();
+    for (row, entries) in table.chunks_exact(16).enumerate() {
+        // SAFETY: sixteen readable bytes; the load needs no alignment.
+        let entries = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+        let apart = _mm512_xor_si512(bytes, _mm512_set1_epi8((16 * row) as i8));
+        let index = _mm512_adds_epu8(apart, _mm512_set1_epi8(0x70));
+        let entry = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
+        found = _mm512_or_si512(found, entry);
+    }
+    found
 }
