@@ -161,6 +161,17 @@ impl Rounding {
         T::from_in_range(rounded + self.zero_point)
     }
 
+    /// The codes of `x / scale`.
+    #[inline(always)]
+    fn codes<T: Code>(self, scale: f32, x: &[f32], out: &mut [T]) {
+        let inverse = scale.recip();
+        if !inverse.is_normal() || self.by_product(inverse, x, out) {
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = self.code(x / scale);
+            }
+        }
+    }
+
     /// The codes by a product, which is cheaper than a division. Tells whether any lies so near to where roundings part that the two,
     /// which differ by less than two units in the last place, might not round alike.
     #[inline(always)]
@@ -227,15 +238,13 @@ impl<T: Code> Task for Quantize<'_, T> {
 
     #[inline(always)]
     fn run<A: Arch>(self, _: A) {
-        const CHUNK: usize = 64;
-        let inverse = self.scale.recip();
-        for (out, x) in self.out.chunks_mut(CHUNK).zip(self.x.chunks(CHUNK)) {
-            if !inverse.is_normal() || self.rounding.by_product(inverse, x, out) {
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = self.rounding.code(x / self.scale);
-                }
-            }
+        // Chunks of a known length become straight lines of vectors.
+        let (chunks, rest) = self.x.as_chunks::<64>();
+        let (out, rest_out) = self.out.as_chunks_mut::<64>();
+        for (out, x) in out.iter_mut().zip(chunks) {
+            self.rounding.codes(self.scale, x, out);
         }
+        self.rounding.codes(self.scale, rest, rest_out);
     }
 }
 
