@@ -41,7 +41,7 @@ pub struct Plan {
     steps: Vec<Compiled>,
     arena_len: usize,
     floats_len: usize,
-    /// Codes of the longest row that is quantized.
+    /// Codes of the longest row that is quantized or pooled.
     row_len: usize,
     input: ValueIndex,
     outputs: Vec<ValueIndex>,
@@ -91,10 +91,16 @@ impl Plan {
             let ends = ends.filter(|(_, value)| value.codes().is_some() == codes);
             ends.map(|(slot, _)| slot.range.end).max().unwrap_or(0)
         };
-        let quantized = network.steps.iter().filter(|step| matches!(step.kind, Kind::Quantize(_)));
-        let rows = quantized.map(|step| {
-            let layout = layouts[step.outputs[0]];
-            layout.width * layout.channels
+        let rows = network.steps.iter().map(|step| match step.kind {
+            Kind::Quantize(_) => {
+                let layout = layouts[step.outputs[0]];
+                layout.width * layout.channels
+            }
+            Kind::MaxPool(_) => {
+                let layout = layouts[step.inputs[0]];
+                layout.width * layout.pixel
+            }
+            _ => 0,
         });
         let row_len = rows.max().unwrap_or(0);
         let output_len = network.outputs.first().map_or(0, |&output| network.values[output].len());

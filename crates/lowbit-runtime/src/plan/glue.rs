@@ -53,6 +53,12 @@ fn pick<T: Copy>(of: &[T], channel: usize) -> T {
     of[if of.len() == 1 { 0 } else { channel }]
 }
 
+/// A pixel of three channels and what fills it up, as arithmetic of words, which vectors do.
+#[inline(always)]
+fn pixel_of([red, green, blue]: [u8; 3]) -> [u8; 4] {
+    (u32::from(red) | u32::from(green) << 8 | u32::from(blue) << 16).to_le_bytes()
+}
+
 per_tier! {
     fn quantize(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
         let ((floats, codes), mut to) = (operands, to);
@@ -73,8 +79,9 @@ per_tier! {
             let out = row_mut(&mut to, y);
             match (how.pixels, channels) {
                 (true, 3) => {
-                    for (to, from) in out.chunks_exact_mut(4).zip(codes.chunks_exact(3)) {
-                        to.copy_from_slice(&[from[0], from[1], from[2], 0]);
+                    let pixels = out.as_chunks_mut::<4>().0.iter_mut();
+                    for (to, &[red, green, blue]) in pixels.zip(codes.as_chunks::<3>().0) {
+                        *to = [red, green, blue, 0];
                     }
                 }
                 (true, _) => {
@@ -87,8 +94,9 @@ per_tier! {
                     let (red, rest) = codes.split_at(width);
                     let (green, blue) = rest.split_at(width);
                     let planes = red.iter().zip(green).zip(blue);
-                    for (to, ((&r, &g), &b)) in out.chunks_exact_mut(4).zip(planes) {
-                        to.copy_from_slice(&[r, g, b, 0]);
+                    let pixels = out.as_chunks_mut::<4>().0.iter_mut();
+                    for (to, ((&red, &green), &blue)) in pixels.zip(planes) {
+                        *to = pixel_of([red, green, blue]);
                     }
                 }
                 (false, _) => {
@@ -278,29 +286,40 @@ per_tier! {
 }
 
 per_tier! {
-    fn max_pool(window: &'a Window, from: From<'a>, to: To<'a>) {
+    // Rows first, into `most`, then columns. `most` has room for a row of the image.
+    fn max_pool(window: &'a Window, from: From<'a>, most: &'a mut [u8], to: To<'a>) {
         let mut to = to;
         let (layout, out) = (from.1, *to.1);
+        let most = &mut most[..layout.width * layout.pixel];
         for y in 0..out.height {
+            most.fill(0);
+            inside(window, 0, layout.height, y).for_each(|y| raise(most, row(from, y)));
             let line = row_mut(&mut to, y);
-            for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                for (block, to) in to[..layout.channels].chunks_mut(BLOCK).enumerate() {
-                    let mut most = [0u8; BLOCK];
-                    for row_at in inside(window, 0, layout.height, y) {
-                        for column in inside(window, 1, layout.width, x) {
-                            let pixel = &from.0[layout.at(row_at, column) + block * BLOCK..];
-                            // A whole block is one vector or a few.
-                            if let (Some(pixel), BLOCK) = (pixel.first_chunk::<BLOCK>(), to.len()) {
-                                raise(&mut most, pixel);
-                            } else {
-                                raise(&mut most[..to.len()], pixel);
-                            }
-                        }
+            let columns = (window, layout.width);
+            match out.pixel {
+                16 => max_of_columns::<16>(columns, most, line),
+                32 => max_of_columns::<32>(columns, most, line),
+                64 => max_of_columns::<64>(columns, most, line),
+                pixel => {
+                    line.fill(0);
+                    for (x, to) in line.chunks_exact_mut(pixel).enumerate() {
+                        inside(window, 1, layout.width, x)
+                            .for_each(|x| raise(to, &most[x * pixel..]));
                     }
-                    to.copy_from_slice(&most[..to.len()]);
                 }
             }
         }
+    }
+}
+
+/// The greatest code of each channel among the pixels of a window, which have `P` of them.
+#[inline(always)]
+fn max_of_columns<const P: usize>((window, width): (&Window, usize), from: &[u8], to: &mut [u8]) {
+    let from = from.as_chunks::<P>().0;
+    for (x, to) in to.as_chunks_mut::<P>().0.iter_mut().enumerate() {
+        let mut most = [0; P];
+        inside(window, 1, width, x).for_each(|x| raise(&mut most, &from[x]));
+        *to = most;
     }
 }
 

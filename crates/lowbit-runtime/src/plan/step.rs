@@ -125,14 +125,14 @@ impl Compiled {
             | Run::Pack(_)
             | Run::PackTables(..)
             | Run::Plain(_) => {
-                self.run_on_codes(plan, &mut memory.arena, pool);
+                self.run_on_codes(plan, (&mut memory.arena, &mut memory.row), pool);
             }
         }
         self.fill_borders(plan, memory);
     }
 
     /// Steps whose operands and result are all codes.
-    fn run_on_codes(&self, plan: &Plan, arena: &mut [u8], pool: &Pool) {
+    fn run_on_codes(&self, plan: &Plan, (arena, row): (&mut [u8], &mut [u8]), pool: &Pool) {
         let isa = plan.isa;
         let (x, y) = (&plan.slots[self.inputs[0]], &plan.slots[self.outputs[0]]);
         let (out, rest) = split(arena, y.range.clone());
@@ -162,7 +162,7 @@ impl Compiled {
             Kind::Table(tables) => glue::table(isa, tables, from, to),
             Kind::GlobalAverage(mean) => glue::global_average(isa, mean, x.offset(), from, to),
             Kind::AveragePool(mean) => glue::average_pool(isa, mean, x.offset(), from, to),
-            Kind::MaxPool(window) => glue::max_pool(isa, window, from, to),
+            Kind::MaxPool(window) => glue::max_pool(isa, window, from, row, to),
             Kind::Concat(tables) => {
                 let mut first = 0;
                 for (index, table) in tables.iter().enumerate() {
