@@ -1,11 +1,12 @@
 //! Puts tables and residual sums behind the convolutions that feed them, and drops steps that do nothing.
 
-use super::{Finish, Kind, Network, Step, ValueIndex};
+use super::{Finish, Kind, Network, Sample, Step, ValueIndex};
 
 impl Network {
     /// Fuses what can be.
     pub(super) fn fuse(&mut self) {
         self.drop_reshapes();
+        self.fuse_samples();
         self.fuse_tables();
         self.fuse_sums();
     }
@@ -54,6 +55,36 @@ impl Network {
     fn only_maker(&self, value: ValueIndex) -> Option<usize> {
         let maker = self.steps.iter().position(|step| step.outputs == [value])?;
         (self.readers(value) == 1).then_some(maker)
+    }
+
+    /// A sample of a sample, as a slice that is padded, is one of what the first reads.
+    fn fuse_samples(&mut self) {
+        let mut index = 0;
+        while index < self.steps.len() {
+            match self.sample_of_sample(index) {
+                Some((maker, both)) => {
+                    self.steps[index].inputs = self.steps[maker].inputs.clone();
+                    self.steps[index].kind = Kind::Sample(both);
+                    self.steps.remove(maker);
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    /// The step that the sample reads alone, and what both are together.
+    fn sample_of_sample(&self, index: usize) -> Option<(usize, Sample)> {
+        let step = &self.steps[index];
+        let maker = self.only_maker(*step.inputs.first()?)?;
+        let (Kind::Sample(first), Kind::Sample(second)) = (&self.steps[maker].kind, &step.kind)
+        else {
+            return None;
+        };
+        let values = [self.steps[maker].inputs[0], step.inputs[0], step.outputs[0]];
+        let codes = values.map(|value| self.values[value].codes());
+        let images = values.map(|value| self.values[value].image());
+        (codes[0] == codes[1] && codes[1] == codes[2]).then_some(())?;
+        Some((maker, first.then(second, images)?))
     }
 
     fn fuse_tables(&mut self) {
@@ -141,10 +172,56 @@ impl Network {
     }
 }
 
+impl Sample {
+    /// This sample and another of its result as one; `images` are the extents before, between and after. `None` where an element
+    /// between them does not exist though the first image has it, or the two fill with different codes.
+    fn then(&self, next: &Sample, images: [[usize; 3]; 3]) -> Option<Sample> {
+        let inside = |at: i64, extent: usize| usize::try_from(at).is_ok_and(|at| at < extent);
+        let start =
+            std::array::from_fn(|axis| self.start[axis] + next.start[axis] * self.step[axis]);
+        let step = std::array::from_fn(|axis| self.step[axis] * next.step[axis]);
+        let both = Sample { start, step, fill: next.fill };
+        for axis in 0..3 {
+            for at in 0..i64::try_from(images[2][axis]).ok()? {
+                let between = inside(next.start[axis] + at * next.step[axis], images[1][axis]);
+                let before = inside(start[axis] + at * step[axis], images[0][axis]);
+                if before && !between || between && !before && self.fill != next.fill {
+                    return None;
+                }
+            }
+        }
+        Some(both)
+    }
+}
+
 /// The limits, where the table only clamps.
 fn clamp(table: &[u8; 256]) -> Option<[u8; 2]> {
     let limits = [table[0], table[255]];
     let clamps = (0..=255u8)
         .all(|code| table[usize::from(code)] == code.clamp(limits[0], limits[1].max(limits[0])));
     (clamps && limits[0] <= limits[1]).then_some(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sample along rows alone.
+    fn rows(start: i64, step: i64, fill: u8) -> Sample {
+        Sample { start: [start, 0, 0], step: [step, 1, 1], fill }
+    }
+
+    #[test]
+    fn samples_join_where_the_first_image_lacks_what_the_one_between_lacks() {
+        let extents = [8, 4, 6].map(|rows| [rows, 1, 1]);
+        // Every second row from 1 on, then one row more on either side.
+        let joined = rows(1, 2, 0).then(&rows(-1, 1, 9), extents);
+        assert_eq!(joined, Some(rows(-1, 2, 9)));
+        // The first four of eight rows: the row behind them exists.
+        assert_eq!(rows(0, 1, 0).then(&rows(-1, 1, 9), extents), None);
+        // Rows 2 to 5 of three: the first sample has filled some.
+        let extents = [3, 4, 4].map(|rows| [rows, 1, 1]);
+        assert_eq!(rows(2, 1, 9).then(&rows(0, 1, 9), extents), Some(rows(2, 1, 9)));
+        assert_eq!(rows(2, 1, 7).then(&rows(0, 1, 9), extents), None);
+    }
 }
