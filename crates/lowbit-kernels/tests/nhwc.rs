@@ -2,7 +2,7 @@
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, PackSigns, Pool, Requantize,
+    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Operands, PackSigns, Pool, Requantize,
     ResidualAdd, SignConv, SignFinish, Thresholds, WeightForm, naive,
 };
 use proptest::prelude::*;
@@ -324,6 +324,41 @@ fn check(spec: &ConvSpec, ending: Ending, seed: u64, form: Option<WeightForm>) {
                 let same = out[..] == expected;
                 assert!(same, "{} on {threads} threads", layer.name());
             }
+        }
+        if let Layer::Conv(conv) = &layer {
+            check_each(conv, ending, (&x, &other), seed);
+        }
+    }
+}
+
+/// Runs several images at once, more than meet one panel, and compares with each alone.
+fn check_each(conv: &Conv, ending: Ending, (x, other): (&[u8], &[u8]), seed: u64) {
+    const IMAGES: usize = 10;
+    let (spec, pool) = (conv.spec(), Pool::new(1));
+    let images: Vec<Fenced> = (0..IMAGES as u64)
+        .map(|image| {
+            let bytes: Vec<u8> = x.iter().map(|byte| byte.wrapping_mul(image as u8 | 1)).collect();
+            Fenced::new(&bytes, seed)
+        })
+        .collect();
+    let len = spec.output.height * spec.output.width * spec.output.channels;
+    if ending.float {
+        let mut each = vec![vec![f32::NAN; len]; IMAGES];
+        let out = images.iter().zip(&mut each);
+        conv.run_each_float(out.map(|(x, out)| Operands { x, other: None, out }));
+        for (x, each) in images.iter().zip(each) {
+            let mut alone = vec![f32::NAN; len];
+            conv.run_float(x, &mut alone, &pool);
+            assert_eq!(each, alone, "{}", conv.kernel_name());
+        }
+    } else {
+        let mut each = vec![vec![77; spec.output.len()]; IMAGES];
+        let out = images.iter().zip(&mut each);
+        conv.run_each(out.map(|(x, out)| Operands { x, other: Some(other), out }));
+        for (x, each) in images.iter().zip(each) {
+            let mut alone = vec![77; spec.output.len()];
+            conv.run(x, Some(other), &mut alone, &pool);
+            assert!(each == alone, "{}", conv.kernel_name());
         }
     }
 }

@@ -10,6 +10,9 @@ use lowbit_tensor::{DType, Tensor};
 
 use crate::{Memory, Network, Plan, RuntimeError};
 
+/// Images of a batch that run together, each in memory of its own.
+const TOGETHER: usize = 4;
+
 /// A compiled model. Any number of threads may run it at once; each run takes its memory from those that are idle.
 ///
 /// ```no_run
@@ -117,7 +120,7 @@ impl Model {
             }
         }
         let threads = self.pool.threads();
-        if threads == 1 || images < threads {
+        if threads > 1 && images < threads {
             let mut memory = self.take();
             for (image, scores) in input.chunks_exact(each).zip(output.chunks_exact_mut(scores)) {
                 self.plan.run(image, scores, &mut memory, &self.pool);
@@ -132,11 +135,15 @@ impl Model {
         self.pool.run(outputs.len(), &|part| {
             let mut output = outputs[part].lock().unwrap_or_else(PoisonError::into_inner);
             let input = &input[part * per_thread * each..];
-            let mut memory = self.take();
-            for (image, scores) in input.chunks_exact(each).zip(output.chunks_exact_mut(scores)) {
-                self.plan.run(image, scores, &mut memory, &alone);
+            let count = (output.len() / scores.max(1)).min(TOGETHER);
+            let mut memories: Vec<Memory> = (0..count).map(|_| self.take()).collect();
+            let inputs = input.chunks(TOGETHER * each);
+            for (input, output) in inputs.zip(output.chunks_mut(TOGETHER * scores)) {
+                let count = output.len() / scores;
+                let memories = &mut memories[..count];
+                self.plan.run_images(&input[..count * each], output, memories, &alone);
             }
-            self.give(memory);
+            memories.into_iter().for_each(|memory| self.give(memory));
         });
         Ok(())
     }

@@ -43,6 +43,8 @@ pub struct Plan {
     floats_len: usize,
     /// Codes of the longest row that is quantized or pooled.
     row_len: usize,
+    /// The step from which on several images run together.
+    together: usize,
     input: ValueIndex,
     outputs: Vec<ValueIndex>,
     input_len: usize,
@@ -104,9 +106,10 @@ impl Plan {
         });
         let row_len = rows.max().unwrap_or(0);
         let output_len = network.outputs.first().map_or(0, |&output| network.values[output].len());
-        Plan {
+        let mut plan = Plan {
             isa,
             row_len,
+            together: 0,
             arena_len: end(true),
             floats_len: end(false),
             steps,
@@ -115,7 +118,24 @@ impl Plan {
             input_len: network.values[network.input].len(),
             output_len,
             slots,
+        };
+        plan.together = plan.best_together();
+        plan
+    }
+
+    /// Images that run together get each other's weights from a near cache, and lose their own codes there: from the step on from
+    /// which weights outweigh codes the most. A byte of codes counts as four of weights, below which nothing was gained.
+    fn best_together(&self) -> usize {
+        let (mut best, mut from, mut saved) = (0, self.steps.len(), 0i64);
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            let [weights, codes] = [step.weight_bytes(), step.code_bytes(self)]
+                .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+            saved += weights - 4 * codes;
+            if saved > best {
+                (best, from) = (saved, index);
+            }
         }
+        from
     }
 
     /// Floats of one input image.
@@ -164,6 +184,34 @@ impl Plan {
     /// When a length is not [`Plan::input_len`] or [`Plan::output_len`], or the memory is that of another plan.
     pub fn run(&self, input: &[f32], output: &mut [f32], memory: &mut Memory, pool: &Pool) {
         self.run_observed((input, output), memory, pool, &mut |_| {});
+    }
+
+    /// Runs as many images as there are memories, on this thread: each layer's weights meet several images while they are in the cache.
+    ///
+    /// # Panics
+    /// When the lengths are not those of as many images, or a memory is that of another plan.
+    pub fn run_images(
+        &self,
+        input: &[f32],
+        output: &mut [f32],
+        memories: &mut [Memory],
+        pool: &Pool,
+    ) {
+        assert_eq!(input.len(), self.input_len * memories.len(), "floats of the inputs");
+        assert_eq!(output.len(), self.output_len * memories.len(), "floats of the outputs");
+        let inputs = || input.chunks_exact(self.input_len);
+        let (alone, together) = self.steps.split_at(self.together);
+        for (memory, input) in memories.iter_mut().zip(inputs()) {
+            assert_eq!(memory.arena.len(), self.arena_len, "memory of this plan");
+            alone.iter().for_each(|step| step.run(self, input, memory, pool));
+        }
+        for step in together {
+            step.run_together(self, inputs(), (memories, pool));
+        }
+        let slot = &self.slots[self.outputs[0]];
+        for (memory, output) in memories.iter().zip(output.chunks_exact_mut(self.output_len)) {
+            output.copy_from_slice(&memory.floats[slot.range.clone()]);
+        }
     }
 
     /// As [`Plan::run`]; calls `observe` with the number of each step that is done.

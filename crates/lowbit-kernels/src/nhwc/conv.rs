@@ -17,6 +17,20 @@ use crate::isa::{Isa, Task, TileShape};
 /// Pixels below which threads share the outputs rather than the pixels.
 const FEW_PIXELS: usize = 32;
 
+/// The most images that meet a panel of weights one after the other.
+const TOGETHER: usize = 8;
+
+/// The images of one run.
+#[derive(Debug)]
+pub struct Operands<'a, T> {
+    /// The image that is read.
+    pub x: &'a [u8],
+    /// The image that is added.
+    pub other: Option<&'a [u8]>,
+    /// The result.
+    pub out: &'a mut [T],
+}
+
 /// A convolution whose weights are packed for one tier.
 #[derive(Clone, Debug)]
 pub struct Conv {
@@ -105,9 +119,47 @@ impl Conv {
         self.run_images(x, self.write.float_images(&self.spec, out), pool);
     }
 
+    /// As [`Conv::run`] for several images, on this thread. Each panel of weights meets all images before the next one.
+    /// # Panics
+    /// As [`Conv::run`].
+    pub fn run_each<'a>(&self, images: impl IntoIterator<Item = Operands<'a, u8>>) {
+        self.run_layers(images.into_iter().map(|Operands { x, other, out }| {
+            self.layer(x, self.write.images(&self.spec, other, out))
+        }));
+    }
+
+    /// As [`Conv::run_float`] for several images, on this thread; nothing is added.
+    /// # Panics
+    /// As [`Conv::run_float`].
+    pub fn run_each_float<'a>(&self, images: impl IntoIterator<Item = Operands<'a, f32>>) {
+        self.run_layers(images.into_iter().map(|Operands { x, out, .. }| {
+            self.layer(x, self.write.float_images(&self.spec, out))
+        }));
+    }
+
+    fn run_layers<'a>(&'a self, mut layers: impl Iterator<Item = Layer<'a>>) {
+        while let Some(first) = layers.next() {
+            let mut together = [first; TOGETHER];
+            let mut count = 1;
+            for (place, layer) in together[1..].iter_mut().zip(&mut layers) {
+                (*place, count) = (layer, count + 1);
+            }
+            let pixels = self.spec.output.height * self.spec.output.width;
+            self.run_part(&together[..count], 0..self.panels.list.len(), 0..pixels);
+        }
+    }
+
     fn run_images(&self, x: &[u8], images: At, pool: &Pool) {
+        let layer = self.layer(x, images);
+        let pixels = self.spec.output.height * self.spec.output.width;
+        for_each_part(pool, pixels, self.panels.list.len(), &|panels, pixels| {
+            self.run_part(&[layer], panels, pixels);
+        });
+    }
+
+    fn layer(&self, x: &[u8], images: At) -> Layer<'_> {
         assert!(x.len() >= self.spec.input.len(), "an image has the length of its layout");
-        let layer = Layer {
+        Layer {
             spec: &self.spec,
             offsets: &self.panels.offsets,
             bias: &self.bias,
@@ -115,15 +167,12 @@ impl Conv {
             write: &self.write,
             x: x.as_ptr(),
             images,
-        };
-        let pixels = self.spec.output.height * self.spec.output.width;
-        for_each_part(pool, pixels, self.panels.list.len(), &|panels, pixels| {
-            self.run_part(layer, panels, pixels);
-        });
+        }
     }
 
-    fn run_part(&self, layer: Layer<'_>, panels: Range<usize>, pixels: Range<usize>) {
-        let part = Part { conv: self, layer, panels, pixels };
+    /// Computes the panels and pixels of each layer, which are this convolution of different images.
+    fn run_part(&self, layers: &[Layer<'_>], panels: Range<usize>, pixels: Range<usize>) {
+        let part = Part { conv: self, layers, panels, pixels };
         #[cfg(target_arch = "x86_64")]
         if let Some(tiling) = &self.tiling {
             return tiling.amx().dispatch(OnTiles { part, tiling });
@@ -188,7 +237,7 @@ pub(crate) fn share(count: usize, part: usize, parts: usize) -> Range<usize> {
 
 struct Part<'a> {
     conv: &'a Conv,
-    layer: Layer<'a>,
+    layers: &'a [Layer<'a>],
     panels: Range<usize>,
     pixels: Range<usize>,
 }
@@ -223,13 +272,15 @@ impl Part<'_> {
     /// As [`Layer::run`].
     #[inline(always)]
     unsafe fn bytes<A: Codes>(&self, arch: A, panel: &Panel) {
-        let (layer, weights) = (&self.layer, &self.conv.panels.words[panel.words..]);
-        // SAFETY: as this function's.
-        unsafe {
-            if self.pixels.len() < layer.tile_pixels::<A>() {
-                layer.run_one_by_one(arch, Int8, (panel, weights), self.pixels.clone());
-            } else {
-                layer.run(arch, (panel, weights), self.pixels.clone());
+        let weights = &self.conv.panels.words[panel.words..];
+        for layer in self.layers {
+            // SAFETY: as this function's.
+            unsafe {
+                if self.pixels.len() < layer.tile_pixels::<A>() {
+                    layer.run_one_by_one(arch, Int8, (panel, weights), self.pixels.clone());
+                } else {
+                    layer.run(arch, (panel, weights), self.pixels.clone());
+                }
             }
         }
     }
@@ -238,18 +289,21 @@ impl Part<'_> {
     /// As [`Layer::run`].
     #[inline(always)]
     unsafe fn indices<A: Codes, F: Form<A>>(&self, arch: A, form: F, panel: &Panel) {
-        let (layer, packed) = (&self.layer, &self.conv.panels.words[panel.words..]);
-        if self.pixels.len() < layer.tile_pixels::<A>() {
-            // SAFETY: as this function's.
-            return unsafe {
-                layer.run_one_by_one(arch, form, (panel, packed), self.pixels.clone());
-            };
+        let packed = &self.conv.panels.words[panel.words..];
+        if self.pixels.len() < self.layers[0].tile_pixels::<A>() {
+            for layer in self.layers {
+                // SAFETY: as this function's.
+                unsafe { layer.run_one_by_one(arch, form, (panel, packed), self.pixels.clone()) };
+            }
+            return;
         }
         let (words, columns) = (panel.offsets.len(), panel.columns);
         let mut weights = borrow_panel(words * columns);
         unpack(arch, form, packed, (words, columns), &mut weights);
-        // SAFETY: as this function's.
-        unsafe { layer.run(arch, (panel, &weights[..]), self.pixels.clone()) };
+        for layer in self.layers {
+            // SAFETY: as this function's.
+            unsafe { layer.run(arch, (panel, &weights[..]), self.pixels.clone()) };
+        }
         give_back_panel(weights);
     }
 }
@@ -267,7 +321,7 @@ impl Task for OnTiles<'_> {
 
     #[inline(always)]
     fn run<A: Codes>(self, arch: A) {
-        let Part { conv, layer, panels, pixels } = self.part;
+        let Part { conv, layers, panels, pixels } = self.part;
         let room = match conv.kept {
             Kept::Bytes => 0,
             // The first panel is as wide as any.
@@ -279,8 +333,11 @@ impl Task for OnTiles<'_> {
             let packed = &conv.panels.words[panel.words..];
             let size = (panel.offsets.len(), panel.columns);
             let weights = conv.kept.words(arch, packed, size, &mut unpacked);
-            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels; the tiling is this layer's.
-            unsafe { self.tiling.run(arch, &layer, (panel, weights), (pixels.clone(), &mut sums)) };
+            for layer in layers {
+                let part = (pixels.clone(), &mut sums);
+                // SAFETY: the images' lengths were checked, parts share neither pixels nor panels, and the tiling is this layer's.
+                unsafe { self.tiling.run(arch, layer, (panel, weights), part) };
+            }
         }
         amx::release();
         give_back_panel(unpacked);

@@ -375,17 +375,12 @@ per_tier! {
         let at = |axis: usize, i: usize| usize::try_from(origin(how, axis, i)).unwrap_or(0);
         for y in 0..out.height {
             let line = row_mut(&mut to, y);
+            line.fill(how.fill);
             if y < rows.0 || y >= rows.1 {
-                line.fill(how.fill);
                 continue;
             }
-            for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                if x < columns.0 || x >= columns.1 {
-                    to.fill(how.fill);
-                    continue;
-                }
-                to[..channels.0].fill(how.fill);
-                to[channels.1..].fill(how.fill);
+            let line = &mut line[columns.0 * out.pixel..columns.1 * out.pixel];
+            for (x, to) in (columns.0..).zip(line.chunks_exact_mut(out.pixel)) {
                 let pixel = &from.0[layout.at(at(0, y), at(1, x))..];
                 let to = &mut to[channels.0..channels.1];
                 match how.step[2] {

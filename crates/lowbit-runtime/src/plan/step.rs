@@ -3,8 +3,8 @@
 use lowbit_graph::Workspace;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    self, ConvSpec, Depthwise, ImageLayout, PackSigns, Pool, Requantize, ResidualAdd, SignConv,
-    SignFinish, WeightForm,
+    self, ConvSpec, Depthwise, ImageLayout, Operands, PackSigns, Pool, Requantize, ResidualAdd,
+    SignConv, SignFinish, WeightForm,
 };
 use lowbit_tensor::{DType, Tensor};
 
@@ -131,6 +131,40 @@ impl Compiled {
         self.fill_borders(plan, memory);
     }
 
+    /// Runs several images, each in its own memory, on this thread. The images of a convolution share the way of its weights to the core.
+    pub(super) fn run_together<'a>(
+        &self,
+        plan: &Plan,
+        inputs: impl Iterator<Item = &'a [f32]>,
+        (memories, pool): (&mut [Memory], &Pool),
+    ) {
+        let (x, y) = (&plan.slots[self.inputs[0]], &plan.slots[self.outputs[0]]);
+        match &self.run {
+            Run::Conv(conv) => conv.run_each(memories.iter_mut().map(|memory| {
+                let (out, rest) = split(&mut memory.arena, y.range.clone());
+                let other = self.inputs.get(1).map(|&other| rest.get(&plan.slots[other].range));
+                Operands { x: rest.get(&x.range), other, out }
+            })),
+            Run::FloatConv(conv) => conv.run_each_float(memories.iter_mut().map(|memory| {
+                let out = &mut memory.floats[y.range.clone()];
+                Operands { x: &memory.arena[x.range.clone()], other: None, out }
+            })),
+            _ => {
+                for (memory, input) in memories.iter_mut().zip(inputs) {
+                    self.run(plan, input, memory, pool);
+                }
+                return;
+            }
+        }
+        memories.iter_mut().for_each(|memory| self.fill_borders(plan, memory));
+    }
+
+    /// Bytes that its codes take, read and written.
+    pub(super) fn code_bytes(&self, plan: &Plan) -> usize {
+        let values = self.inputs.iter().chain(&self.outputs).map(|&value| &plan.slots[value]);
+        values.filter(|slot| slot.codes.is_some()).map(|slot| slot.range.len()).sum()
+    }
+
     /// Steps whose operands and result are all codes.
     fn run_on_codes(&self, plan: &Plan, (arena, row): (&mut [u8], &mut [u8]), pool: &Pool) {
         let isa = plan.isa;
@@ -242,8 +276,8 @@ struct Around<'a> {
     end: usize,
 }
 
-impl Around<'_> {
-    fn get(&self, range: &std::ops::Range<usize>) -> &[u8] {
+impl<'a> Around<'a> {
+    fn get(&self, range: &std::ops::Range<usize>) -> &'a [u8] {
         if range.start < self.before.len() {
             &self.before[range.clone()]
         } else {
