@@ -29,10 +29,10 @@ pub struct Runner {
 
 #[derive(Debug)]
 enum Runs {
-    Compiled(lowbit_runtime::Model),
+    Compiled(Box<lowbit_runtime::Model>),
     Graph(Session),
     /// Both, to compare.
-    Checked(lowbit_runtime::Model, Session),
+    Checked(Box<lowbit_runtime::Model>, Session),
 }
 
 impl Runner {
@@ -46,7 +46,7 @@ impl Runner {
         let network = integer.then(|| Network::new(graph, dims)).and_then(Result::ok);
         match network {
             Some(network) if network.outputs.len() == 1 => {
-                Ok(Runner { runs: Runs::Compiled(lowbit_runtime::Model::new(&network)) })
+                Ok(Runner { runs: Runs::Compiled(Box::new(lowbit_runtime::Model::new(&network))) })
             }
             _ => Runner::oracle(graph),
         }

@@ -286,8 +286,8 @@ pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
         },
         Write::Float | Write::Table(..) | Write::Codes(_) => {
             // A copy, so that the sums themselves need no memory.
-            let sums = sums;
-            arch.apart(Seldom::<R, N> { sums: (&raw const sums).cast(), factors, places });
+            let held = sums;
+            arch.apart(Seldom::<R, N> { sums: (&raw const held).cast(), factors, places });
         }
     }
 }
