@@ -1,6 +1,6 @@
 """Quantizes every model with the command-line tool and prints what it cost, as Markdown.
 
-    python checks/accuracy.py [--lowbit PATH] [--only MODEL,...] [--observer RULE] [--check]
+    python checks/accuracy.py [--lowbit PATH] [--only MODEL,...] [--observer RULE] [--recipe NAME_OR_FILE] [--check]
 
 CIFAR-10: 512 training images calibrate, all 10,000 test images evaluate. Photographs: the first 200 of the 1,000 calibrate, the other
 800 evaluate. With `--check` the exit code is 1 when a model misses its target.
@@ -43,8 +43,9 @@ def row(model: Model, found: dict) -> tuple[str, bool]:
 def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--observer", default="")
+    arguments.add_argument("--recipe", default="")
     args = arguments.parse_args()
-    more = ["--observer", args.observer] if args.observer else []
+    more = [part for name in ("observer", "recipe") if getattr(args, name) for part in (f"--{name}", getattr(args, name))]
     print("| model | images | float | int8 | drop, points (95 %) | agreement % | smaller |\n|---|---|---|---|---|---|---|")
     missed = []
     with tempfile.TemporaryDirectory() as folder:

@@ -177,14 +177,15 @@ impl Sample {
     /// between them does not exist though the first image has it, or the two fill with different codes.
     fn then(&self, next: &Sample, images: [[usize; 3]; 3]) -> Option<Sample> {
         let inside = |at: i64, extent: usize| usize::try_from(at).is_ok_and(|at| at < extent);
-        let start =
-            std::array::from_fn(|axis| self.start[axis] + next.start[axis] * self.step[axis]);
-        let step = std::array::from_fn(|axis| self.step[axis] * next.step[axis]);
-        let both = Sample { start, step, fill: next.fill };
+        let mut both = Sample { fill: next.fill, ..*self };
         for axis in 0..3 {
+            let far = self.step[axis].checked_mul(next.start[axis])?;
+            both.start[axis] = self.start[axis].checked_add(far)?;
+            both.step[axis] = self.step[axis].checked_mul(next.step[axis])?;
             for at in 0..i64::try_from(images[2][axis]).ok()? {
                 let between = inside(next.start[axis] + at * next.step[axis], images[1][axis]);
-                let before = inside(start[axis] + at * step[axis], images[0][axis]);
+                let along = both.step[axis].checked_mul(at)?;
+                let before = inside(both.start[axis].checked_add(along)?, images[0][axis]);
                 if before && !between || between && !before && self.fill != next.fill {
                     return None;
                 }
