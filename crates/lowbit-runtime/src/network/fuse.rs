@@ -178,11 +178,11 @@ impl Sample {
     fn then(&self, next: &Sample, images: [[usize; 3]; 3]) -> Option<Sample> {
         let inside = |at: i64, extent: usize| usize::try_from(at).is_ok_and(|at| at < extent);
         let mut both = Sample { fill: next.fill, ..*self };
-        for axis in 0..3 {
+        for (axis, &outputs) in images[2].iter().enumerate() {
             let far = self.step[axis].checked_mul(next.start[axis])?;
             both.start[axis] = self.start[axis].checked_add(far)?;
             both.step[axis] = self.step[axis].checked_mul(next.step[axis])?;
-            for at in 0..i64::try_from(images[2][axis]).ok()? {
+            for at in 0..i64::try_from(outputs).ok()? {
                 let between = inside(next.start[axis] + at * next.step[axis], images[1][axis]);
                 let along = both.step[axis].checked_mul(at)?;
                 let before = inside(both.start[axis].checked_add(along)?, images[0][axis]);
