@@ -39,7 +39,7 @@ mod x86;
 pub use arena::Arena;
 pub use bits::{PackSigns, SignConv, SignFinish, Thresholds};
 pub(crate) use codes::Codes;
-pub use conv::{Conv, Operands};
+pub use conv::{Conv, Operands, TOGETHER};
 pub use depthwise::Depthwise;
 pub use layout::ImageLayout;
 pub use peak::{peak_gmacs, peak_sign_gmacs};

@@ -5,13 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use lowbit_graph::passes;
 use lowbit_kernels::Isa;
-use lowbit_kernels::nhwc::Pool;
+use lowbit_kernels::nhwc::{Pool, TOGETHER};
 use lowbit_tensor::{DType, Tensor};
 
 use crate::{Memory, Network, Plan, RuntimeError};
-
-/// Images of a batch that run together, each in memory of its own.
-const TOGETHER: usize = 4;
 
 /// A compiled model. Any number of threads may run it at once; each run takes its memory from those that are idle.
 ///
@@ -120,7 +117,7 @@ impl Model {
             }
         }
         let threads = self.pool.threads();
-        if threads > 1 && images < threads {
+        if images == 1 || images < threads {
             let mut memory = self.take();
             for (image, scores) in input.chunks_exact(each).zip(output.chunks_exact_mut(scores)) {
                 self.plan.run(image, scores, &mut memory, &self.pool);

@@ -150,6 +150,12 @@ impl Plan {
         self.output_len
     }
 
+    /// The number of the step from which on images of a batch run together; that of the steps where they never do.
+    #[must_use]
+    pub fn together(&self) -> usize {
+        self.together
+    }
+
     /// Bytes of activations while an image runs.
     #[must_use]
     pub fn activation_bytes(&self) -> usize {
@@ -186,7 +192,8 @@ impl Plan {
         self.run_observed((input, output), memory, pool, &mut |_| {});
     }
 
-    /// Runs as many images as there are memories, on this thread: each layer's weights meet several images while they are in the cache.
+    /// Runs as many images as there are memories, from [`Plan::together`] on layer by layer: weights meet all images while they are in a
+    /// near cache. Convolutions that do so stay on this thread; `pool` has the others.
     ///
     /// # Panics
     /// When the lengths are not those of as many images, or a memory is that of another plan.

@@ -12,7 +12,7 @@ use lowbit_runtime::Network;
 use lowbit_runtime::c::Source;
 use lowbit_tensor::{DType, Rng, Tensor};
 
-use crate::draw::{draw, draw_signs, images};
+use crate::draw::{draw, draw_signs, draw_wide, images};
 
 /// A graph, the dimensions of its input, and one input.
 type Case = (Graph, Vec<usize>, Vec<f32>);
@@ -138,6 +138,15 @@ fn networks_of_signs_in_c_equal_the_graph_bit_for_bit() {
     }
     let cases: Vec<Case> = (0..20).map(|seed| with_image(draw_signs(seed), seed)).collect();
     check("signs", &cases, &STRICT);
+}
+
+#[test]
+fn residual_networks_in_c_equal_the_graph_bit_for_bit() {
+    if !has_gcc() {
+        return;
+    }
+    let cases: Vec<Case> = (0..3).map(|seed| with_image(draw_wide(seed), seed)).collect();
+    check("residual", &cases, &STRICT);
 }
 
 /// All pairs of codes, summed: an image of two channels that hold them, each through a convolution that copies it.

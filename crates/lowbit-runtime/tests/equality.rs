@@ -9,7 +9,7 @@ use lowbit_kernels::nhwc::Pool;
 use lowbit_runtime::{Model, Network, Plan};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, draw_signs, images};
+use crate::draw::{draw, draw_signs, draw_wide, images};
 
 /// Runs a graph and the network compiled for every tier, on one and three threads.
 fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
@@ -137,22 +137,44 @@ fn tables_may_change_the_type_of_codes() {
     }
 }
 
-#[test]
-fn batches_give_what_single_images_give() {
-    let (graph, dims) = draw(5);
-    let network = Network::new(&graph, &dims).expect("it compiles");
-    let one = Model::new(&network);
-    let batch = images(&dims, 7, 1);
+/// Runs a batch on some threads, and compares with its images alone.
+fn check_batch(network: &Network, dims: &[usize], threads: &[usize]) {
+    let one = Model::new(network);
+    let batch = images(dims, 7, 1);
     let single: Vec<f32> = batch
         .chunks_exact(one.input_len())
         .flat_map(|image| one.run(image).expect("one image"))
         .collect();
-    for threads in [1, 2, 5, 9] {
-        let model = Model::new(&network).with_threads(threads);
+    for &threads in threads {
+        let model = Model::new(network).with_threads(threads);
         assert_eq!(model.run(&batch).expect("seven images"), single, "{threads} threads");
     }
+}
+
+#[test]
+fn batches_give_what_single_images_give() {
+    let (graph, dims) = draw(5);
+    let network = Network::new(&graph, &dims).expect("it compiles");
+    check_batch(&network, &dims, &[1, 2, 5, 9]);
+    let (one, batch) = (Model::new(&network), images(&dims, 7, 1));
     let error = one.run(&batch[1..]).expect_err("not a whole number of images");
     assert!(error.to_string().contains("expected"), "{error}");
     assert!(one.run_into(&batch, &mut [0.0; 3]).is_err());
     assert!(one.run(&[]).is_err());
+}
+
+#[test]
+fn images_that_run_together_give_what_they_give_alone() {
+    let (mut together, mut sums) = (0, 0);
+    for seed in 0..drawn_graphs() / 5 {
+        let (graph, dims) = if seed % 30 == 0 { draw_wide(seed) } else { draw(seed) };
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        check_batch(&network, &dims, &[1]);
+        let plan = Plan::new(&network, Isa::current());
+        let steps = plan.steps();
+        let shared = steps[plan.together()..].iter().filter(|step| step.kernel.is_some());
+        together += shared.clone().count();
+        sums += shared.filter(|step| step.kind == "conv + add").count();
+    }
+    assert!(together > 0 && sums > 0, "{together} convolutions, {sums} of them with sums");
 }

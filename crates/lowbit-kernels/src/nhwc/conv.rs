@@ -17,8 +17,8 @@ use crate::isa::{Isa, Task, TileShape};
 /// Pixels below which threads share the outputs rather than the pixels.
 const FEW_PIXELS: usize = 32;
 
-/// The most images that meet a panel of weights one after the other.
-const TOGETHER: usize = 8;
+/// The most images that meet a panel of weights one after the other: no more gained nothing.
+pub const TOGETHER: usize = 4;
 
 /// The images of one run.
 #[derive(Debug)]

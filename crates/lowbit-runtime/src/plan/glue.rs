@@ -53,12 +53,6 @@ fn pick<T: Copy>(of: &[T], channel: usize) -> T {
     of[if of.len() == 1 { 0 } else { channel }]
 }
 
-/// A pixel of three channels and what fills it up, as arithmetic of words, which vectors do.
-#[inline(always)]
-fn pixel_of([red, green, blue]: [u8; 3]) -> [u8; 4] {
-    (u32::from(red) | u32::from(green) << 8 | u32::from(blue) << 16).to_le_bytes()
-}
-
 per_tier! {
     fn quantize(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
         let ((floats, codes), mut to) = (operands, to);
@@ -96,7 +90,7 @@ per_tier! {
                     let planes = red.iter().zip(green).zip(blue);
                     let pixels = out.as_chunks_mut::<4>().0.iter_mut();
                     for (to, ((&red, &green), &blue)) in pixels.zip(planes) {
-                        *to = pixel_of([red, green, blue]);
+                        *to = [red, green, blue, 0];
                     }
                 }
                 (false, _) => {

@@ -112,9 +112,8 @@ impl Draw {
     }
 
     /// A convolution whose kernel reaches over the edges on all sides.
-    fn surrounded(&mut self) {
+    fn surrounded(&mut self, outputs: usize) {
         let (x, from, [c, h, w]) = self.last;
-        let outputs = 1 + self.below(12);
         let weights = self.weights(&[outputs, c, 3, 3]);
         let to = self.parameters();
         let mut inputs = vec![x, from[0], from[1]];
@@ -252,7 +251,8 @@ impl Draw {
             let mean = self.graph.add_node("mean", Op::QLinearGlobalAveragePool, &inputs);
             self.last = (mean, to, [c, 1, 1]);
             if self.below(2) == 0 {
-                self.surrounded();
+                let outputs = 1 + self.below(12);
+                self.surrounded(outputs);
             }
             let (x, from, [c, _, _]) = self.last;
             (x, from, c)
@@ -288,6 +288,18 @@ pub(crate) fn draw(seed: u64) -> (Graph, Vec<usize>) {
             3 => draw.pool(),
             _ => draw.function(),
         }
+    }
+    draw.end()
+}
+
+/// A graph whose weights outweigh its codes, with residual sums, and the dimensions of one image.
+pub(crate) fn draw_wide(seed: u64) -> (Graph, Vec<usize>) {
+    let mut draw = Draw::new(seed);
+    let outputs = 150 + draw.below(60);
+    for _ in 0..3 {
+        let before = draw.last;
+        draw.surrounded(outputs);
+        draw.shortcut(before);
     }
     draw.end()
 }
