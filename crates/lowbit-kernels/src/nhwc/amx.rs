@@ -57,15 +57,13 @@ struct Config {
     rows: [u8; 16],
 }
 
+/// Room for the sums of all registers.
 #[repr(C, align(64))]
-struct Sums([[[i32; ROWS]; ROWS]; SUMS]);
-
-/// Sums of the tiles at hand, and of those before.
-pub(crate) struct Room([Sums; 2]);
+pub(crate) struct Room([[[i32; ROWS]; ROWS]; SUMS]);
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self([const { Sums([[[0; ROWS]; ROWS]; SUMS]) }; 2])
+        Self([[[0; ROWS]; ROWS]; SUMS])
     }
 }
 
@@ -136,8 +134,8 @@ impl Tiling {
         }
     }
 
-    /// Computes the tiles, `N` vectors of outputs wide. The next ones are begun before those that are done are written: the unit
-    /// and the vectors work side by side.
+    /// Computes the tiles, `N` vectors of outputs wide. The products of the next ones are begun before those that are done are written,
+    /// and only stored after that: a load waits for any earlier store to the same place of a page.
     /// # Safety
     /// As [`Tiling::run`].
     #[inline(always)]
@@ -146,12 +144,10 @@ impl Tiling {
         arch: A,
         ending: &Ending<'_, A>,
         (weights, offsets): (&[u32], &[u32]),
-        (tiles, Room(sums)): (&[Tile], &mut Room),
+        (tiles, room): (&[Tile], &mut Room),
     ) {
         let mut done: &[Tile] = &[];
-        for (at, tiles) in tiles.chunks(SUMS / N).chain([&[][..]]).enumerate() {
-            let [now, before] = &mut *sums;
-            let (now, before) = if at % 2 == 0 { (now, before) } else { (before, now) };
+        for tiles in tiles.chunks(SUMS / N).chain([&[][..]]) {
             if let Some(last) = tiles.last() {
                 // The last tile stands for those that lack.
                 let tile = |at: usize| tiles.get(at).unwrap_or(last);
@@ -165,12 +161,15 @@ impl Tiling {
                     } else {
                         four_by_one(&operands, weights);
                     }
-                    store(now);
                 }
             }
-            for (tile, sums) in done.iter().zip(before.0.chunks_exact(N)) {
+            for (tile, sums) in done.iter().zip(room.0.chunks_exact(N)) {
                 // SAFETY: as this function's.
                 unsafe { ending.tile::<N>(arch, tile, sums) };
+            }
+            if !tiles.is_empty() {
+                // SAFETY: as this function's.
+                unsafe { store(room) };
             }
             done = tiles;
         }
@@ -342,15 +341,15 @@ unsafe fn clear() {
 /// Writes all sums.
 /// # Safety
 /// The unit is configured.
-unsafe fn store(sums: &mut Sums) {
+unsafe fn store(room: &mut Room) {
     // SAFETY: as this function's; a register is 16 rows of 64 bytes at most, and there is room for four.
     unsafe {
         asm!(
-            "tilestored [{sums} + {row} * 1], tmm0",
-            "tilestored [{sums} + {row} * 1 + 1024], tmm1",
-            "tilestored [{sums} + {row} * 1 + 2048], tmm2",
-            "tilestored [{sums} + {row} * 1 + 3072], tmm3",
-            sums = in(reg) sums,
+            "tilestored [{room} + {row} * 1], tmm0",
+            "tilestored [{room} + {row} * 1 + 1024], tmm1",
+            "tilestored [{room} + {row} * 1 + 2048], tmm2",
+            "tilestored [{room} + {row} * 1 + 3072], tmm3",
+            room = in(reg) room,
             row = in(reg) size_of::<[i32; ROWS]>(),
             options(nostack, preserves_flags),
         );
