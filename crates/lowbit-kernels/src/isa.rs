@@ -1,6 +1,6 @@
 //! Which instruction set runs: found once, forced by `LOWBIT_ISA`, and proved by tokens.
 //!
-//! A token ([`Avx2`], [`Avx512`], [`Amx`], [`Neon`], [`NeonDot`]) has a private field and is made here alone, after the CPU was
+//! A token ([`Avx2`], [`AvxVnni`], [`Avx512`], [`Amx`], [`Neon`], [`NeonDot`]) has a private field and is made here alone, after the CPU was
 //! asked; so holding one proves that the instructions exist. [`Isa::dispatch`] is the single door from run time to compiled tier: it calls a
 //! `#[target_feature]` function into which the generic body of a [`Task`] is inlined. This module knows no kernel.
 
@@ -12,6 +12,10 @@ use crate::nhwc::Codes;
 /// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
+
+/// Proof that the CPU has dot products of bytes in vectors of 256 bits (AVX-VNNI) besides [`Avx2`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvxVnni(());
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2(Avx2),
+    /// x86-64 with AVX2, FMA and AVX-VNNI.
+    AvxVnni(AvxVnni),
     /// x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI.
     Avx512(Avx512),
     /// As [`Isa::Avx512`]; dense convolutions of codes run on the matrix unit.
@@ -87,8 +93,8 @@ impl Isa {
         self.dispatch(Plain(body))
     }
 
-    /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it (`portable`, `avx2`, `avx512`,
-    /// `amx`, `neon`, `neondot`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
+    /// The best tier of this CPU, or a lower one where the environment variable `LOWBIT_ISA` names it (`portable`, `avx2`, `avxvnni`,
+    /// `avx512`, `amx`, `neon`, `neondot`); a tier that the CPU lacks is lowered to what it has. Read once in a process.
     #[must_use]
     pub fn current() -> Self {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
@@ -104,6 +110,7 @@ impl Isa {
     pub fn available() -> Vec<Self> {
         let mut tiers = vec![Self::Portable];
         tiers.extend(detect_avx2().map(Self::Avx2));
+        tiers.extend(detect_avx_vnni().map(Self::AvxVnni));
         tiers.extend(detect_avx512().map(Self::Avx512));
         tiers.extend(detect_amx().map(Self::Amx));
         tiers.extend(detect_neon().map(Self::Neon));
@@ -117,6 +124,7 @@ impl Isa {
         match self {
             Self::Portable => "portable",
             Self::Avx2(_) => "avx2",
+            Self::AvxVnni(_) => "avxvnni",
             Self::Avx512(_) => "avx512",
             Self::Amx(_) => "amx",
             Self::Neon(_) => "neon",
@@ -154,6 +162,8 @@ impl Isa {
             // SAFETY: the token is made only after the CPU reported these features.
             Self::Avx2(token) => unsafe { run_avx2(token, task) },
             // SAFETY: the token is made only after the CPU reported these features.
+            Self::AvxVnni(token) => unsafe { run_avx_vnni(token, task) },
+            // SAFETY: the token is made only after the CPU reported these features.
             Self::Avx512(token) | Self::Amx(Amx(token)) => unsafe { run_avx512(token, task) },
         }
     }
@@ -162,7 +172,7 @@ impl Isa {
     pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
         match self {
             // No other token is ever made for this architecture.
-            Self::Portable | Self::Avx2(_) | Self::Avx512(_) | Self::Amx(_) => {
+            Self::Portable | Self::Avx2(_) | Self::AvxVnni(_) | Self::Avx512(_) | Self::Amx(_) => {
                 task.run(crate::arch::Portable)
             }
             Self::Neon(token) => task.run(token),
@@ -183,6 +193,7 @@ macro_rules! kernel_name {
         match $isa {
             $crate::isa::Isa::Portable => concat!($kind, " portable"),
             $crate::isa::Isa::Avx2(_) => concat!($kind, " avx2"),
+            $crate::isa::Isa::AvxVnni(_) => concat!($kind, " avxvnni"),
             $crate::isa::Isa::Avx512(_) => concat!($kind, " avx512"),
             $crate::isa::Isa::Amx(_) => concat!($kind, " amx"),
             $crate::isa::Isa::Neon(_) => concat!($kind, " neon"),
@@ -214,6 +225,13 @@ pub(crate) fn run_avx2<T: Task>(token: Avx2, task: T) -> T::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
+#[inline(never)]
+pub(crate) fn run_avx_vnni<T: Task>(token: AvxVnni, task: T) -> T::Output {
+    task.run(token)
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 #[inline(never)]
 pub(crate) fn run_avx512<T: Task>(token: Avx512, task: T) -> T::Output {
@@ -230,6 +248,12 @@ fn run_neon_dot<T: Task>(token: NeonDot, task: T) -> T::Output {
 fn detect_avx2() -> Option<Avx2> {
     let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     found.then_some(Avx2(()))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect_avx_vnni() -> Option<AvxVnni> {
+    let found = detect_avx2().is_some() && is_x86_feature_detected!("avxvnni");
+    found.then_some(AvxVnni(()))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -269,6 +293,11 @@ fn detect_amx() -> Option<Amx> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect_avx2() -> Option<Avx2> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect_avx_vnni() -> Option<AvxVnni> {
     None
 }
 

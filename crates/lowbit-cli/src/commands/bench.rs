@@ -37,8 +37,8 @@ pub(crate) struct BenchArgs {
 }
 
 const EXAMPLES: &str = "\
-Times are of noise images, floats in and scores out. LOWBIT_ISA=portable|avx2|avx512|amx|neon|neondot forces a tier of
-instructions.
+Times are of noise images, floats in and scores out. LOWBIT_ISA=portable|avx2|avxvnni|avx512|amx|neon|neondot forces a
+tier of instructions.
 Examples:
   lowbit bench net.int8.onnx
   lowbit bench net.int8.onnx --threads 1 --layers

@@ -6,7 +6,7 @@
 use super::codes::Codes;
 use crate::arch::Portable;
 #[cfg(target_arch = "x86_64")]
-use crate::isa::{Avx2, Avx512};
+use crate::isa::Avx512;
 use crate::isa::{Isa, Task};
 
 /// Bits of a byte's nibbles: entry `i` is the ones of `i`.
@@ -145,7 +145,8 @@ pub(crate) use x86::Popcount;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Avx2, Avx512, ONES, Ones, Signs};
+    use super::{Avx512, ONES, Ones, Signs};
+    use crate::arch::Octets;
 
     /// Arithmetic of a tier whose token is at hand.
     macro_rules! proven {
@@ -155,7 +156,7 @@ mod x86 {
         };
     }
 
-    impl Ones for Avx2 {
+    impl<O: Octets> Ones for O {
         #[inline(always)]
         fn xor(self, a: __m256i, b: __m256i) -> __m256i {
             proven!(_mm256_xor_si256(a, b))

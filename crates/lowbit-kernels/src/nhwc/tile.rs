@@ -63,6 +63,8 @@ impl Layer<'_> {
                 (false, 8) => self.tiles::<A, Int8, 8, 1, 2>(arch, Int8, at),
                 (true, 7) => self.tiles::<A, Int8, 7, 2, 1>(arch, Int8, at),
                 (false, 7) => self.tiles::<A, Int8, 7, 1, 2>(arch, Int8, at),
+                (true, 6) => self.tiles::<A, Int8, 6, 2, 1>(arch, Int8, at),
+                (false, 6) => self.tiles::<A, Int8, 6, 1, 2>(arch, Int8, at),
                 (true, _) => self.tiles::<A, Int8, 4, 2, 1>(arch, Int8, at),
                 (false, _) => self.tiles::<A, Int8, 4, 1, 1>(arch, Int8, at),
             }

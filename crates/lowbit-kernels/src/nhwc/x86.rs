@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::codes::{Clamp, Codes};
-use crate::arch::Arch;
-use crate::isa::{Avx2, Avx512, Task, run_avx2, run_avx512};
+use crate::arch::{Arch, Octets};
+use crate::isa::{Avx2, Avx512, AvxVnni, Task, run_avx_vnni, run_avx2, run_avx512};
 
 /// Arithmetic of a tier whose token is at hand.
 macro_rules! proven {
@@ -29,12 +29,24 @@ pub(crate) struct Bounds<V> {
     high: V,
 }
 
-impl Codes for Avx2 {
-    type X = Pairs;
-    type Bounds = Bounds<__m256i>;
-    type W = Pairs;
+/// What the tiers of 256 bits do each in its own way.
+pub(crate) trait Products: Octets {
+    /// Four codes or weights in each lane.
+    type Bytes: Copy;
+    /// As [`Codes::PIXELS`].
+    const PIXELS: usize;
+    fn apart<T: Task>(self, task: T) -> T::Output;
+    /// Unsigned bytes.
+    fn codes(self, words: __m256i) -> Self::Bytes;
+    /// Signed bytes.
+    fn weights(self, words: __m256i) -> Self::Bytes;
+    /// `acc` plus the four products in each lane.
+    fn multiply(self, acc: __m256i, codes: Self::Bytes, weights: Self::Bytes) -> __m256i;
+}
+
+impl Products for Avx2 {
+    type Bytes = Pairs;
     const PIXELS: usize = 4;
-    const OFFSET: i32 = 0;
 
     #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {
@@ -42,12 +54,10 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn activations(self, from: *const u8) -> Pairs {
-        // SAFETY: the caller promises four readable bytes; the read needs no alignment.
-        let word = unsafe { from.cast::<i32>().read_unaligned() };
-        proven!({
-            let (bytes, low) = (_mm256_set1_epi32(word), _mm256_set1_epi16(255));
-            Pairs { even: _mm256_and_si256(bytes, low), odd: _mm256_srli_epi16::<8>(bytes) }
+    fn codes(self, words: __m256i) -> Pairs {
+        proven!(Pairs {
+            even: _mm256_and_si256(words, _mm256_set1_epi16(255)),
+            odd: _mm256_srli_epi16::<8>(words),
         })
     }
 
@@ -60,11 +70,68 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
-    fn dot(self, acc: __m256i, x: Pairs, w: Pairs) -> __m256i {
+    fn multiply(self, acc: __m256i, codes: Pairs, weights: Pairs) -> __m256i {
         proven!({
-            let even = _mm256_madd_epi16(x.even, w.even);
-            _mm256_add_epi32(_mm256_add_epi32(acc, even), _mm256_madd_epi16(x.odd, w.odd))
+            let even = _mm256_madd_epi16(codes.even, weights.even);
+            let odd = _mm256_madd_epi16(codes.odd, weights.odd);
+            _mm256_add_epi32(_mm256_add_epi32(acc, even), odd)
         })
+    }
+}
+
+impl Products for AvxVnni {
+    type Bytes = __m256i;
+    /// Twelve sums are on their way at once: two a cycle, each for five.
+    const PIXELS: usize = 6;
+
+    #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        proven!(run_avx_vnni(self, task))
+    }
+
+    #[inline(always)]
+    fn codes(self, words: __m256i) -> __m256i {
+        words
+    }
+
+    #[inline(always)]
+    fn weights(self, words: __m256i) -> __m256i {
+        words
+    }
+
+    #[inline(always)]
+    fn multiply(self, acc: __m256i, codes: __m256i, weights: __m256i) -> __m256i {
+        proven!(_mm256_dpbusd_avx_epi32(acc, codes, weights))
+    }
+}
+
+impl<T: Products> Codes for T {
+    type X = T::Bytes;
+    type Bounds = Bounds<__m256i>;
+    type W = T::Bytes;
+    const PIXELS: usize = <T as Products>::PIXELS;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn apart<U: Task>(self, task: U) -> U::Output {
+        Products::apart(self, task)
+    }
+
+    #[inline(always)]
+    unsafe fn activations(self, from: *const u8) -> T::Bytes {
+        // SAFETY: the caller promises four readable bytes; the read needs no alignment.
+        let word = unsafe { from.cast::<i32>().read_unaligned() };
+        self.codes(proven!(_mm256_set1_epi32(word)))
+    }
+
+    #[inline(always)]
+    fn weights(self, words: __m256i) -> T::Bytes {
+        Products::weights(self, words)
+    }
+
+    #[inline(always)]
+    fn dot(self, acc: __m256i, x: T::Bytes, w: T::Bytes) -> __m256i {
+        self.multiply(acc, x, w)
     }
 
     #[inline(always)]
@@ -101,11 +168,8 @@ impl Codes for Avx2 {
     }
 
     #[inline(always)]
-    fn spread(self, words: __m256i) -> Pairs {
-        proven!(Pairs {
-            even: _mm256_and_si256(words, _mm256_set1_epi16(255)),
-            odd: _mm256_srli_epi16::<8>(words),
-        })
+    fn spread(self, words: __m256i) -> T::Bytes {
+        self.codes(words)
     }
 
     #[inline(always)]
