@@ -1,6 +1,7 @@
 //! The register tile: a few pixels against one panel of outputs, over the whole inner dimension.
 
 use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::codes::Codes;
 use super::finish::{At, Write, finish};
@@ -245,6 +246,10 @@ unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: us
                 // SAFETY: the caller promises what one word of the inner dimension reads.
                 unsafe {
                     step::<A, F, R, N>(arch, form, x, (offsets[j], weights, j), &mut sums[j % S]);
+                }
+                if S > 1 {
+                    // Else the codes of all words are read first, and there are not registers for so many.
+                    compiler_fence(Ordering::SeqCst);
                 }
             }
         }
