@@ -212,7 +212,8 @@ impl Session {
         let feeds = std::slice::from_ref(batch);
         let n = batch.shape().first().copied().unwrap_or(0);
         let per_image = batch.len() / n.max(1);
-        let slice = (SLICE_FLOATS / per_image.max(1)).clamp(1, n.max(1));
+        let share = n.div_ceil(works.len()).max(1);
+        let slice = (SLICE_FLOATS / per_image.max(1)).clamp(1, share);
         let sliceable = self.graph.inputs.len() == 1 && batch.as_slice::<f32>().is_ok();
         if n <= slice || !sliceable {
             return self.run(feeds, &mut works[0]);

@@ -1,4 +1,4 @@
-//! GMAC/s of the convolutions of ResNet-20, MobileNetV1 0.75 and EfficientNet-Lite0, f32 and integer, one thread.
+//! GMAC/s of the convolutions of ResNet-20, MobileNetV1 0.75, EfficientNet-Lite0 and open-nsfw, f32 and integer, one thread.
 //!
 //! `cargo bench -p lowbit-kernels --bench layers [-- NET [BATCH]]` prints for each layer the best of several timings,
 //! and for each network the time of all layers for one image. `LOWBIT_ISA` forces a tier.
@@ -103,6 +103,22 @@ fn efficientnet() -> Vec<Layer> {
     layers
 }
 
+/// The thin ResNet-50 of open-nsfw.
+fn open_nsfw() -> Vec<Layer> {
+    let mut layers = vec![conv([3, 64], 224, 7, 2, 1)];
+    let stages =
+        [(64, 32, 56, 1, 3), (128, 64, 56, 2, 4), (256, 128, 28, 2, 6), (512, 256, 14, 2, 3)];
+    for (inputs, inner, size, stride, repeats) in stages {
+        let (outputs, small) = (4 * inner, size / stride);
+        layers.push(conv([inputs, outputs], size, 1, stride, 1));
+        layers.push(conv([inputs, inner], size, 1, stride, 1));
+        layers.push(conv([inner, inner], small, 3, 1, repeats));
+        layers.push(conv([inner, outputs], small, 1, 1, repeats));
+        layers.push(conv([outputs, inner], small, 1, 1, repeats - 1));
+    }
+    layers
+}
+
 /// The shortest of repeated runs, for about 60 ms.
 fn best(mut run: impl FnMut()) -> Duration {
     run();
@@ -170,9 +186,12 @@ fn report(name: &str, layers: &[Layer], n: usize) {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let n = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(1);
-    for (name, layers) in
-        [("resnet20", resnet20()), ("mobilenet", mobilenet()), ("efficientnet", efficientnet())]
-    {
+    for (name, layers) in [
+        ("resnet20", resnet20()),
+        ("mobilenet", mobilenet()),
+        ("efficientnet", efficientnet()),
+        ("open-nsfw", open_nsfw()),
+    ] {
         if arguments.first().is_none_or(|wanted| name.starts_with(wanted.as_str())) {
             report(name, &layers, n);
         }

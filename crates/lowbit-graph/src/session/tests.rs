@@ -116,20 +116,22 @@ fn an_output_may_be_an_input_or_a_constant_and_be_given_twice() {
 
 #[test]
 fn a_batch_in_slices_is_the_whole_batch() {
-    // One image is 2^16 floats, so that slices are of two and the last of one.
-    let mut graph = Graph::new("slices");
-    let x = graph.add_input("x", DType::F32, vec![None, Some(1), Some(256), Some(256)]);
-    let pooled = graph.add_node("pool", Op::GlobalAveragePool, &[x]);
-    let y = graph.add_node("relu", Op::Unary(Unary::Relu), &[pooled]);
-    graph.outputs = vec![y];
-    let session = Session::new(&graph).unwrap();
-    let mut rng = Rng::new(3);
-    let values = (0..5 << 16).map(|_| rng.normal()).collect::<Vec<f32>>();
-    let images = Tensor::new([5, 1, 256, 256], values);
-    let whole = session.run(std::slice::from_ref(&images), &mut Workspace::serial()).unwrap();
-    for threads in 1..4 {
-        let mut works: Vec<Workspace> = (0..threads).map(|_| Workspace::serial()).collect();
-        assert_eq!(session.run_batch(&images, &mut works).unwrap(), whole, "{threads} threads");
+    // One image is 2^16 floats, so that slices are of two and the last of one; or few, so that each thread has a slice.
+    for size in [256, 4] {
+        let mut graph = Graph::new("slices");
+        let x = graph.add_input("x", DType::F32, vec![None, Some(1), Some(size), Some(size)]);
+        let pooled = graph.add_node("pool", Op::GlobalAveragePool, &[x]);
+        let y = graph.add_node("relu", Op::Unary(Unary::Relu), &[pooled]);
+        graph.outputs = vec![y];
+        let session = Session::new(&graph).unwrap();
+        let mut rng = Rng::new(3);
+        let values = (0..5 * size * size).map(|_| rng.normal()).collect::<Vec<f32>>();
+        let images = Tensor::new([5, 1, size, size], values);
+        let whole = session.run(std::slice::from_ref(&images), &mut Workspace::serial()).unwrap();
+        for threads in 1..8 {
+            let mut works: Vec<Workspace> = (0..threads).map(|_| Workspace::serial()).collect();
+            assert_eq!(session.run_batch(&images, &mut works).unwrap(), whole, "{threads} threads");
+        }
     }
 }
 
