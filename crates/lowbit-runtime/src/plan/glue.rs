@@ -119,11 +119,15 @@ pub(super) fn dequantize(how: &Dequantize, offset: i32, from: From<'_>, floats: 
     }
 }
 
-/// The code of a rounded value of the model's codes.
+/// The code nearest to a value of the model's codes, half to even: in the lowest bits of a float whose unit they are, as vectors have no
+/// saturating conversion.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+#[expect(clippy::cast_precision_loss, reason = "bounds of 8 bits are exact")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the lowest byte")]
 fn code(value: f32, offset: i32) -> u8 {
-    if offset == 0 { value as u8 } else { (value as i8 ^ -128).cast_unsigned() }
+    const ROUNDER: f32 = 12_582_912.0;
+    let bounded = value.clamp(-offset as f32, (255 - offset) as f32);
+    (bounded + ROUNDER).to_bits() as u8 ^ offset as u8
 }
 
 per_tier! {
@@ -135,7 +139,7 @@ per_tier! {
             for ((to, &p), &q) in row_mut(&mut to, y).iter_mut().zip(a).zip(b) {
                 let [p, q] = [p, q].map(|code| (i32::from(code) - offset) as f32);
                 let sum = p.mul_add(how.ratios[0], q.mul_add(how.ratios[1], how.fixed));
-                *to = code(sum.round_ties_even(), offset);
+                *to = code(sum, offset);
             }
         }
     }
@@ -148,7 +152,7 @@ per_tier! {
         let [zero_a, zero_b] = how.zero_points.map(|zero_point| zero_point + offset);
         let product = |p: u8, q: u8| {
             let product = ((i32::from(p) - zero_a) * (i32::from(q) - zero_b)) as f32;
-            code((product * how.ratio + how.zero_point as f32).round_ties_even(), offset)
+            code(product * how.ratio + how.zero_point as f32, offset)
         };
         let gate = b.1.height * b.1.width == 1;
         let pixel = to.1.pixel;
@@ -238,7 +242,6 @@ fn inside(window: &Window, axis: usize, extent: usize, at: usize) -> impl Iterat
 }
 
 per_tier! {
-    #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
     fn average_pool(how: &'a AveragePool, offset: i32, from: From<'a>, to: To<'a>) {
         let mut to = to;
         let (layout, out) = (from.1, *to.1);
@@ -253,29 +256,53 @@ per_tier! {
                 inside(window, axis, extent, at).count()
             }
         };
-        let zero_point = how.zero_points[0] + offset;
         for y in 0..out.height {
             let line = row_mut(&mut to, y);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
-                for (block, to) in to[..layout.channels].chunks_mut(BLOCK).enumerate() {
-                    let mut sums = [0f32; BLOCK];
-                    let sums = &mut sums[..to.len()];
-                    for row_at in inside(window, 0, layout.height, y) {
-                        for column in inside(window, 1, layout.width, x) {
-                            let pixel = &from.0[layout.at(row_at, column) + block * BLOCK..];
-                            for (sum, &code) in sums.iter_mut().zip(pixel) {
-                                *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
-                            }
-                        }
-                    }
-                    for (to, sum) in to.iter_mut().zip(sums) {
-                        let mean = *sum / count / how.scales[1] + how.zero_points[1] as f32;
-                        *to = code(mean.round_ties_even(), offset);
-                    }
+                let count = counted(0, y, layout.height) * counted(1, x, layout.width);
+                let pixels = |channel: usize| {
+                    inside(window, 0, layout.height, y).flat_map(move |y| {
+                        inside(window, 1, layout.width, x)
+                            .map(move |x| &from.0[layout.at(y, x) + channel..])
+                    })
+                };
+                let (blocks, rest) = to[..layout.channels].as_chunks_mut::<BLOCK>();
+                let first = blocks.len() * BLOCK;
+                for (block, to) in blocks.iter_mut().enumerate() {
+                    means((how, count, offset), pixels(block * BLOCK), to);
+                }
+                for (channel, to) in (first..).zip(rest) {
+                    means((how, count, offset), pixels(channel), std::array::from_mut(to));
                 }
             }
         }
+    }
+}
+
+/// The means of `L` channels of the pixels of a window, which begin with these.
+#[inline(always)]
+#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
+fn means<'a, const L: usize>(
+    (how, count, offset): (&AveragePool, usize, i32),
+    pixels: impl Iterator<Item = &'a [u8]>,
+    to: &mut [u8; L],
+) {
+    let zero_point = how.zero_points[0] + offset;
+    let mut sums = [0f32; L];
+    for pixel in pixels {
+        for (sum, &code) in sums.iter_mut().zip(pixel) {
+            *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+        }
+    }
+    if count.is_power_of_two() {
+        // The same quotients, sooner.
+        sums.iter_mut().for_each(|sum| *sum *= 1.0 / count as f32);
+    } else {
+        sums.iter_mut().for_each(|sum| *sum /= count as f32);
+    }
+    for (to, sum) in to.iter_mut().zip(sums) {
+        let mean = sum / how.scales[1] + how.zero_points[1] as f32;
+        *to = code(mean, offset);
     }
 }
 
