@@ -24,6 +24,7 @@ mod depthwise;
 mod finish;
 mod forms;
 mod layout;
+mod lookup;
 pub mod naive;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -42,6 +43,7 @@ pub(crate) use codes::Codes;
 pub use conv::{Conv, Operands, TOGETHER};
 pub use depthwise::Depthwise;
 pub use layout::ImageLayout;
+pub use lookup::lookup;
 pub use peak::{peak_gmacs, peak_sign_gmacs};
 pub use pool::Pool;
 pub use spec::{ConvSpec, Finish, Requantize, ResidualAdd, WeightForm};

@@ -187,26 +187,6 @@ per_tier! {
 }
 
 per_tier! {
-    fn table(tables: &'a [[u8; 256]], from: From<'a>, to: To<'a>) {
-        let mut to = to;
-        let layout = *to.1;
-        for y in 0..layout.height {
-            let from = row(from, y);
-            let to = row_mut(&mut to, y);
-            if let [table] = tables {
-                to.iter_mut().zip(from).for_each(|(to, &code)| *to = table[usize::from(code)]);
-                continue;
-            }
-            for (to, from) in to.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(layout.pixel)) {
-                for ((to, &code), table) in to.iter_mut().zip(from).zip(tables) {
-                    *to = table[usize::from(code)];
-                }
-            }
-        }
-    }
-}
-
-per_tier! {
     #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "images are small")]
     fn global_average(how: &'a GlobalAverage, offset: i32, from: From<'a>, to: To<'a>) {

@@ -4,7 +4,7 @@ use lowbit_graph::Workspace;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     self, ConvSpec, Depthwise, ImageLayout, Operands, PackSigns, Pool, Requantize, ResidualAdd,
-    SignConv, SignFinish, WeightForm,
+    SignConv, SignFinish, WeightForm, lookup,
 };
 use lowbit_tensor::{DType, Tensor};
 
@@ -193,7 +193,7 @@ impl Compiled {
         match kind {
             Kind::Add(add) => glue::add(isa, add, x.offset(), [from, image(1)], to),
             Kind::Mul(mul) => glue::mul(isa, mul, x.offset(), [from, image(1)], to),
-            Kind::Table(tables) => glue::table(isa, tables, from, to),
+            Kind::Table(tables) => lookup(isa, tables, from, to),
             Kind::GlobalAverage(mean) => glue::global_average(isa, mean, x.offset(), from, to),
             Kind::AveragePool(mean) => glue::average_pool(isa, mean, x.offset(), from, to),
             Kind::MaxPool(window) => glue::max_pool(isa, window, from, row, to),
