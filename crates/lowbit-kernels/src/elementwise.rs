@@ -4,7 +4,7 @@ use crate::arch::Arch;
 use crate::isa::{Isa, Task};
 
 /// 1.5 * 2^23: adding it to a float below 2^22 in size rounds it to an integer, half to even, in the low mantissa bits.
-const ROUNDER: f32 = 12_582_912.0;
+pub const ROUNDER: f32 = 12_582_912.0;
 
 /// An 8-bit integer that values are quantized to.
 pub trait Code: Copy + Send + Sync + Into<i32> + private::Sealed {

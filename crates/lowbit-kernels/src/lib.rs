@@ -24,8 +24,8 @@ mod word;
 
 pub use conv::{ConvCall, PackedConv};
 pub use elementwise::{
-    Code, Requantization, add_f32, dequantize, dot, minmax, mul_f32, quantize, quantize_gradient,
-    requantize,
+    Code, ROUNDER, Requantization, add_f32, dequantize, dot, minmax, mul_f32, quantize,
+    quantize_gradient, requantize,
 };
 pub use engine::Scratch;
 pub use gemm::{

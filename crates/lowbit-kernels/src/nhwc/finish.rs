@@ -3,13 +3,11 @@
 use super::codes::{Clamp, Codes};
 use super::spec::{ConvSpec, Finish, ResidualAdd};
 use super::tile::Places;
+use crate::elementwise::ROUNDER;
 use crate::isa::Task;
 
 /// More than any code, so that a float below it rounds to an `i32` and one above it saturates all the same.
 const BEYOND_CODES: f32 = 65_536.0;
-
-/// The sum of a code and it has no bits behind the point: adding it rounds half to even, and its bits count up from those of it alone.
-const ROUNDER: f32 = 12_582_912.0;
 
 /// Floats below it round to an `i32`.
 const SURELY_I32: f64 = 1_073_741_824.0;

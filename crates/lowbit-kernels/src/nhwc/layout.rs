@@ -52,6 +52,23 @@ impl ImageLayout {
         (self.border[0] + y) * self.row() + (self.border[1] + x) * self.pixel
     }
 
+    /// The pixels of row `y` of an image, without the border.
+    /// # Panics
+    /// When `image` is shorter than [`ImageLayout::len`], or has no such row.
+    #[inline(always)]
+    #[must_use]
+    pub fn pixels<'a>(&self, image: &'a [u8], y: usize) -> &'a [u8] {
+        &image[self.at(y, 0)..][..self.width * self.pixel]
+    }
+
+    /// As [`ImageLayout::pixels`], to be written.
+    /// # Panics
+    /// As [`ImageLayout::pixels`].
+    #[inline(always)]
+    pub fn pixels_mut<'a>(&self, image: &'a mut [u8], y: usize) -> &'a mut [u8] {
+        &mut image[self.at(y, 0)..][..self.width * self.pixel]
+    }
+
     /// Writes `code` to every byte of the border.
     /// # Panics
     /// When `image` is shorter than [`ImageLayout::len`].

@@ -32,12 +32,6 @@ pub fn lookup(
     isa.vectorize(Each { tables, from, to });
 }
 
-/// The bytes of a row without its border.
-#[inline(always)]
-fn row<'a>((bytes, layout): (&'a [u8], &ImageLayout), y: usize) -> &'a [u8] {
-    &bytes[layout.at(y, 0)..][..layout.width * layout.pixel]
-}
-
 struct One<'a> {
     table: &'a [u8; 256],
     from: (&'a [u8], &'a ImageLayout),
@@ -51,8 +45,8 @@ impl Task for One<'_> {
     fn run<A: Codes>(self, arch: A) {
         let (image, out) = self.to;
         for y in 0..out.height {
-            let to = &mut image[out.at(y, 0)..][..out.width * out.pixel];
-            let parts = row(self.from, y).chunks(4 * A::LANES);
+            let to = out.pixels_mut(image, y);
+            let parts = self.from.1.pixels(self.from.0, y).chunks(4 * A::LANES);
             for (from, to) in parts.zip(to.chunks_mut(4 * A::LANES)) {
                 let len = from.len().min(to.len());
                 // SAFETY: both slices have that many bytes.
@@ -78,8 +72,8 @@ impl Body for Each<'_> {
     fn run(self) {
         let (image, out) = self.to;
         for y in 0..out.height {
-            let to = &mut image[out.at(y, 0)..][..out.width * out.pixel];
-            let pixels = row(self.from, y).chunks_exact(self.from.1.pixel);
+            let to = out.pixels_mut(image, y);
+            let pixels = self.from.1.pixels(self.from.0, y).chunks_exact(self.from.1.pixel);
             for (to, from) in to.chunks_exact_mut(out.pixel).zip(pixels) {
                 for ((to, &code), table) in to.iter_mut().zip(from).zip(self.tables) {
                     *to = table[usize::from(code)];

@@ -1,7 +1,7 @@
 //! What lies between convolutions: elementwise steps, pools, moves. Images are `(bytes, layout)`.
 
 use lowbit_kernels::nhwc::ImageLayout;
-use lowbit_kernels::{Body, Isa};
+use lowbit_kernels::{Body, Isa, ROUNDER};
 
 use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Sample, Window};
 
@@ -35,18 +35,6 @@ macro_rules! per_tier {
 /// Channels that are pooled at once.
 const BLOCK: usize = 64;
 
-/// The channels of a row's pixels, pixel after pixel with what fills them up.
-#[inline(always)]
-fn row<'a>((bytes, layout): From<'a>, y: usize) -> &'a [u8] {
-    &bytes[layout.at(y, 0)..][..layout.width * layout.pixel]
-}
-
-#[inline(always)]
-fn row_mut<'a>(to: &'a mut To<'_>, y: usize) -> &'a mut [u8] {
-    let layout = to.1;
-    &mut to.0[layout.at(y, 0)..][..layout.width * layout.pixel]
-}
-
 /// The one element, or the one of a channel.
 #[inline(always)]
 fn pick<T: Copy>(of: &[T], channel: usize) -> T {
@@ -55,7 +43,7 @@ fn pick<T: Copy>(of: &[T], channel: usize) -> T {
 
 per_tier! {
     fn quantize(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
-        let ((floats, codes), mut to) = (operands, to);
+        let ((floats, codes), to) = (operands, to);
         let layout = *to.1;
         let (width, channels) = (layout.width, layout.channels);
         let codes = &mut codes[..width * channels];
@@ -70,7 +58,7 @@ per_tier! {
                     lowbit_kernels::quantize(from, scale, zero_point + offset, codes);
                 }
             }
-            let out = row_mut(&mut to, y);
+            let out = to.1.pixels_mut(to.0, y);
             match (how.pixels, channels) {
                 (true, 3) => {
                     let pixels = out.as_chunks_mut::<4>().0.iter_mut();
@@ -112,7 +100,9 @@ pub(super) fn dequantize(how: &Dequantize, offset: i32, from: From<'_>, floats: 
         let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
         for y in 0..layout.height {
             let to = &mut floats[(c * layout.height + y) * layout.width..][..layout.width];
-            for (to, pixel) in to.iter_mut().zip(row(from, y).chunks_exact(layout.pixel)) {
+            for (to, pixel) in
+                to.iter_mut().zip(from.1.pixels(from.0, y).chunks_exact(layout.pixel))
+            {
                 *to = (i32::from(pixel[c]) - zero_point) as f32 * scale;
             }
         }
@@ -125,7 +115,6 @@ pub(super) fn dequantize(how: &Dequantize, offset: i32, from: From<'_>, floats: 
 #[expect(clippy::cast_precision_loss, reason = "bounds of 8 bits are exact")]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the lowest byte")]
 fn code(value: f32, offset: i32) -> u8 {
-    const ROUNDER: f32 = 12_582_912.0;
     let bounded = value.clamp(-offset as f32, (255 - offset) as f32);
     (bounded + ROUNDER).to_bits() as u8 ^ offset as u8
 }
@@ -133,10 +122,10 @@ fn code(value: f32, offset: i32) -> u8 {
 per_tier! {
     #[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
     fn add(how: &'a Add, offset: i32, operands: [From<'a>; 2], to: To<'a>) {
-        let ([a, b], mut to) = (operands, to);
+        let ([a, b], to) = (operands, to);
         for y in 0..to.1.height {
-            let (a, b) = (row(a, y), row(b, y));
-            for ((to, &p), &q) in row_mut(&mut to, y).iter_mut().zip(a).zip(b) {
+            let (a, b) = (a.1.pixels(a.0, y), b.1.pixels(b.0, y));
+            for ((to, &p), &q) in to.1.pixels_mut(to.0, y).iter_mut().zip(a).zip(b) {
                 let [p, q] = [p, q].map(|code| (i32::from(code) - offset) as f32);
                 let sum = p.mul_add(how.ratios[0], q.mul_add(how.ratios[1], how.fixed));
                 *to = code(sum, offset);
@@ -148,7 +137,7 @@ per_tier! {
 per_tier! {
     #[expect(clippy::cast_precision_loss, reason = "products of 8-bit codes are exact")]
     fn mul(how: &'a Mul, offset: i32, operands: [From<'a>; 2], to: To<'a>) {
-        let ([a, b], mut to) = (operands, to);
+        let ([a, b], to) = (operands, to);
         let [zero_a, zero_b] = how.zero_points.map(|zero_point| zero_point + offset);
         let product = |p: u8, q: u8| {
             let product = ((i32::from(p) - zero_a) * (i32::from(q) - zero_b)) as f32;
@@ -157,8 +146,8 @@ per_tier! {
         let gate = b.1.height * b.1.width == 1;
         let pixel = to.1.pixel;
         for y in 0..to.1.height {
-            let (left, right) = (row(a, y), row(b, if gate { 0 } else { y }));
-            for (x, to) in row_mut(&mut to, y).chunks_exact_mut(pixel).enumerate() {
+            let (left, right) = (a.1.pixels(a.0, y), b.1.pixels(b.0, if gate { 0 } else { y }));
+            for (x, to) in to.1.pixels_mut(to.0, y).chunks_exact_mut(pixel).enumerate() {
                 let right = &right[if gate { 0 } else { x * pixel }..][..pixel];
                 for ((to, &p), &q) in to.iter_mut().zip(&left[x * pixel..]).zip(right) {
                     *to = product(p, q);
@@ -171,11 +160,11 @@ per_tier! {
 per_tier! {
     // A bit for each channel: whether the entry lies above the zero point.
     fn signs(how: (&'a [[u8; 256]], u8), from: From<'a>, to: To<'a>) {
-        let ((tables, zero_point), mut to) = (how, to);
+        let (tables, zero_point) = how;
         let (layout, words) = (from.1, to.1.pixel);
         for y in 0..layout.height {
-            let from = row(from, y).chunks_exact(layout.pixel);
-            for (to, from) in row_mut(&mut to, y).chunks_exact_mut(words).zip(from) {
+            let from = from.1.pixels(from.0, y).chunks_exact(layout.pixel);
+            for (to, from) in to.1.pixels_mut(to.0, y).chunks_exact_mut(words).zip(from) {
                 to.fill(0);
                 for (c, &code) in from[..layout.channels].iter().enumerate() {
                     let table = &tables[if tables.len() == 1 { 0 } else { c }];
@@ -198,7 +187,7 @@ per_tier! {
             let mut sums = [0i32; BLOCK];
             let sums = &mut sums[..to.len()];
             for y in 0..layout.height {
-                for pixel in row(from, y).chunks_exact(layout.pixel) {
+                for pixel in from.1.pixels(from.0, y).chunks_exact(layout.pixel) {
                     let pixel = &pixel[block * BLOCK..];
                     sums.iter_mut().zip(pixel).for_each(|(sum, &code)| *sum += i32::from(code));
                 }
@@ -222,8 +211,8 @@ fn inside(window: &Window, axis: usize, extent: usize, at: usize) -> impl Iterat
 }
 
 per_tier! {
+    #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
     fn average_pool(how: &'a AveragePool, offset: i32, from: From<'a>, to: To<'a>) {
-        let mut to = to;
         let (layout, out) = (from.1, *to.1);
         let window = &how.window;
         let counted = |axis: usize, at: usize, extent: usize| {
@@ -236,66 +225,41 @@ per_tier! {
                 inside(window, axis, extent, at).count()
             }
         };
+        let zero_point = how.zero_points[0] + offset;
         for y in 0..out.height {
-            let line = row_mut(&mut to, y);
+            let line = to.1.pixels_mut(to.0, y);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
-                let count = counted(0, y, layout.height) * counted(1, x, layout.width);
-                let pixels = |channel: usize| {
-                    inside(window, 0, layout.height, y).flat_map(move |y| {
-                        inside(window, 1, layout.width, x)
-                            .map(move |x| &from.0[layout.at(y, x) + channel..])
-                    })
-                };
-                let (blocks, rest) = to[..layout.channels].as_chunks_mut::<BLOCK>();
-                let first = blocks.len() * BLOCK;
-                for (block, to) in blocks.iter_mut().enumerate() {
-                    means((how, count, offset), pixels(block * BLOCK), to);
-                }
-                for (channel, to) in (first..).zip(rest) {
-                    means((how, count, offset), pixels(channel), std::array::from_mut(to));
+                let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
+                for (block, to) in to[..layout.channels].chunks_mut(BLOCK).enumerate() {
+                    let mut sums = [0f32; BLOCK];
+                    let sums = &mut sums[..to.len()];
+                    for row_at in inside(window, 0, layout.height, y) {
+                        for column in inside(window, 1, layout.width, x) {
+                            let pixel = &from.0[layout.at(row_at, column) + block * BLOCK..];
+                            for (sum, &code) in sums.iter_mut().zip(pixel) {
+                                *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
+                            }
+                        }
+                    }
+                    for (to, sum) in to.iter_mut().zip(sums) {
+                        let mean = *sum / count / how.scales[1] + how.zero_points[1] as f32;
+                        *to = code(mean, offset);
+                    }
                 }
             }
         }
     }
 }
 
-/// The means of `L` channels of the pixels of a window, which begin with these.
-#[inline(always)]
-#[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
-fn means<'a, const L: usize>(
-    (how, count, offset): (&AveragePool, usize, i32),
-    pixels: impl Iterator<Item = &'a [u8]>,
-    to: &mut [u8; L],
-) {
-    let zero_point = how.zero_points[0] + offset;
-    let mut sums = [0f32; L];
-    for pixel in pixels {
-        for (sum, &code) in sums.iter_mut().zip(pixel) {
-            *sum += (i32::from(code) - zero_point) as f32 * how.scales[0];
-        }
-    }
-    if count.is_power_of_two() {
-        // The same quotients, sooner.
-        sums.iter_mut().for_each(|sum| *sum *= 1.0 / count as f32);
-    } else {
-        sums.iter_mut().for_each(|sum| *sum /= count as f32);
-    }
-    for (to, sum) in to.iter_mut().zip(sums) {
-        let mean = sum / how.scales[1] + how.zero_points[1] as f32;
-        *to = code(mean, offset);
-    }
-}
-
 per_tier! {
     // Rows first, into `most`, then columns. `most` has room for a row of the image.
     fn max_pool(window: &'a Window, from: From<'a>, most: &'a mut [u8], to: To<'a>) {
-        let mut to = to;
         let (layout, out) = (from.1, *to.1);
         let most = &mut most[..layout.width * layout.pixel];
         for y in 0..out.height {
             most.fill(0);
-            inside(window, 0, layout.height, y).for_each(|y| raise(most, row(from, y)));
-            let line = row_mut(&mut to, y);
+            inside(window, 0, layout.height, y).for_each(|y| raise(most, from.1.pixels(from.0, y)));
+            let line = to.1.pixels_mut(to.0, y);
             let columns = (window, layout.width);
             match out.pixel {
                 16 => max_of_columns::<16>(columns, most, line),
@@ -332,16 +296,11 @@ fn raise(to: &mut [u8], from: &[u8]) {
 }
 
 /// Writes an image's channels from channel `first` on.
-pub(super) fn copy_channels(
-    table: Option<&[u8; 256]>,
-    from: From<'_>,
-    mut to: To<'_>,
-    first: usize,
-) {
+pub(super) fn copy_channels(table: Option<&[u8; 256]>, from: From<'_>, to: To<'_>, first: usize) {
     let (layout, out) = (from.1, *to.1);
     for y in 0..layout.height {
-        let line = row_mut(&mut to, y);
-        let pixels = row(from, y).chunks_exact(layout.pixel);
+        let line = to.1.pixels_mut(to.0, y);
+        let pixels = from.1.pixels(from.0, y).chunks_exact(layout.pixel);
         for (to, pixel) in line.chunks_exact_mut(out.pixel).zip(pixels) {
             let to = &mut to[first..][..layout.channels];
             match table {
@@ -368,14 +327,13 @@ fn origin(how: &Sample, axis: usize, at: usize) -> i64 {
 
 per_tier! {
     fn sample(how: &'a Sample, from: From<'a>, to: To<'a>) {
-        let mut to = to;
         let (layout, out) = (from.1, *to.1);
         let rows = covered(how, 0, out.height, layout.height);
         let columns = covered(how, 1, out.width, layout.width);
         let channels = covered(how, 2, out.channels, layout.channels);
         let at = |axis: usize, i: usize| usize::try_from(origin(how, axis, i)).unwrap_or(0);
         for y in 0..out.height {
-            let line = row_mut(&mut to, y);
+            let line = to.1.pixels_mut(to.0, y);
             line.fill(how.fill);
             if y < rows.0 || y >= rows.1 {
                 continue;
@@ -411,7 +369,7 @@ pub(super) fn to_planes(from: From<'_>, planes: &mut [u8]) {
     let mut at = 0;
     for c in 0..layout.channels {
         for y in 0..layout.height {
-            for pixel in row(from, y).chunks_exact(layout.pixel) {
+            for pixel in from.1.pixels(from.0, y).chunks_exact(layout.pixel) {
                 planes[at] = pixel[c];
                 at += 1;
             }
@@ -420,11 +378,11 @@ pub(super) fn to_planes(from: From<'_>, planes: &mut [u8]) {
 }
 
 /// An image from its channels.
-pub(super) fn from_planes(planes: &[u8], mut to: To<'_>) {
+pub(super) fn from_planes(planes: &[u8], to: To<'_>) {
     let layout = *to.1;
     let area = layout.height * layout.width;
     for y in 0..layout.height {
-        for (x, pixel) in row_mut(&mut to, y).chunks_exact_mut(layout.pixel).enumerate() {
+        for (x, pixel) in to.1.pixels_mut(to.0, y).chunks_exact_mut(layout.pixel).enumerate() {
             for (c, code) in pixel[..layout.channels].iter_mut().enumerate() {
                 *code = planes[c * area + y * layout.width + x];
             }
