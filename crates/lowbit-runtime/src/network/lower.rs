@@ -393,9 +393,18 @@ impl Lowering<'_> {
     }
 }
 
-/// Whether each element of the result follows from one element of each operand.
+/// Whether each element of the result follows from one element of each operand, or of its channel.
 fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Clip | Op::PRelu | Op::Binary(_) | Op::Where | Op::Cast(_))
+    matches!(
+        op,
+        Op::Unary(_)
+            | Op::Clip
+            | Op::PRelu
+            | Op::Binary(_)
+            | Op::BatchNorm(_)
+            | Op::Where
+            | Op::Cast(_)
+    )
 }
 
 /// A tensor of zeros such as the value is in the graph.

@@ -1,8 +1,8 @@
 //! Quantized graphs drawn at random, with ties, extremes, tails and every form of step.
 
 use lowbit_graph::{
-    AutoPad, Binary, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op, Pad,
-    PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
+    AutoPad, BatchNorm, Binary, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op,
+    Pad, PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
 };
 use lowbit_tensor::{DType, Rng, Tensor};
 
@@ -235,11 +235,25 @@ impl Draw {
             self.graph.add_constant("z", zeros),
         ];
         let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking: WHOLE });
-        let floats = self.graph.add_node("dq", dequantize, &[x, own[0], own[1]]);
+        let mut floats = self.graph.add_node("dq", dequantize, &[x, own[0], own[1]]);
+        if self.below(2) == 0 {
+            floats = self.normalized(floats, size[0]);
+        }
         let y = self.graph.add_node("f", Op::Unary(Unary::HardSwish), &[floats]);
         let quantize = QuantizeLinear { blocking: WHOLE, to: self.dtype() };
         let y = self.graph.add_node("q", Op::QuantizeLinear(quantize), &[y, to[0], to[1]]);
         self.last = (y, to, size);
+    }
+
+    /// Batch normalization that no convolution took up.
+    fn normalized(&mut self, x: ValueId, channels: usize) -> ValueId {
+        let mut inputs = vec![x];
+        for (mean, deviation) in [(1.0, 0.5), (0.0, 0.5), (0.0, 0.5), (1.0, 0.1)] {
+            let values = (0..channels).map(|_| mean + deviation * self.rng.uniform());
+            let values = Tensor::vector(values.collect::<Vec<f32>>());
+            inputs.push(self.graph.add_constant("statistic", values));
+        }
+        self.graph.add_node("norm", Op::BatchNorm(BatchNorm { epsilon: 1e-5 }), &inputs)
     }
 
     /// Pools or flattens, then a fully connected layer and a softmax.
