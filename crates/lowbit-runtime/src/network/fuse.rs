@@ -113,7 +113,7 @@ impl Network {
         };
         match (clamp(&table), &own) {
             (Some(limits), None) => {
-                *range = [range[0].max(limits[0]), range[1].min(limits[1])];
+                *range = range.map(|bound| bound.clamp(limits[0], limits[1]));
             }
             _ => {
                 let through = |code: u8| {
