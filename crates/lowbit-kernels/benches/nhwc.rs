@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize, SignConv, SignFinish,
-    Thresholds, WeightForm, peak_gmacs, peak_sign_gmacs,
+    Arena, BitConv, BitFinish, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize,
+    Thresholds, Values, WeightForm, peak_gmacs, peak_sign_gmacs,
 };
 
 /// How long a layer, or the peak, is measured at a time.
@@ -102,16 +102,24 @@ fn main() {
     for &(name, channels, outputs, size, kernel, stride) in
         DENSE.iter().filter(|layer| wanted("signs") && layer.1 >= 64 && layer.4 == 3)
     {
-        for (values, kind) in [(2, "binary"), (3, "ternary")] {
+        for (values, ternary, kind) in KINDS {
             let mut spec = dense((name, channels, outputs, size, kernel, stride));
-            spec.input = ImageLayout::bits(size, size, channels, spec.input.border);
-            spec.output = ImageLayout::bits(size, size, outputs, spec.output.border);
+            let planes = values.planes;
+            spec.input = ImageLayout::bits([size, size, channels], planes, spec.input.border);
+            let extent = spec.output.height;
+            spec.output = ImageLayout::bits([extent, extent, outputs], planes, spec.output.border);
+            let most = if planes == 1 { 1 } else { 3 };
             let all = noise(spec.weight_len()).into_iter();
-            let weights: Vec<i8> =
-                all.map(|w| if values == 3 { w.rem_euclid(3) - 1 } else { (w & 2) - 1 }).collect();
-            let thresholds =
-                Thresholds { at_least: vec![3; outputs], inverted: vec![false; outputs] };
-            let conv = SignConv::new(isa, spec.clone(), &weights, SignFinish::Bits(thresholds));
+            let weights: Vec<i8> = all
+                .map(|w| match ternary {
+                    true => w.rem_euclid(3) - 1,
+                    false => w.rem_euclid(most + 1) * 2 - most,
+                })
+                .collect();
+            let at_least = vec![vec![3; outputs]; (1 << planes) - 1];
+            let thresholds = Thresholds { at_least, inverted: vec![false; outputs] };
+            let finish = BitFinish::Bits(thresholds);
+            let conv = BitConv::new(isa, spec.clone(), &weights, values, finish);
             let name = format!("{name} {kind}");
             report((isa, peak_sign_gmacs), &name, &spec, &pools, &|x, out, pool| {
                 conv.run(x, None, out, pool);
@@ -128,6 +136,15 @@ fn main() {
         });
     }
 }
+
+/// Values, whether weights are ternary, and what it is called: signs by signs, and codes of 2 bits.
+const KINDS: [(Values, bool, &str); 4] = [
+    (Values::SIGNS, false, "binary"),
+    (Values::SIGNS, true, "ternary"),
+    (TWO_BITS, true, "ternary a2"),
+    (TWO_BITS, false, "w2a2"),
+];
+const TWO_BITS: Values = Values { planes: 2, step: 1, zero: 0 };
 
 /// One run of a layer, from its input to its output.
 type Run<'a> = dyn Fn(&[u8], &mut [u8], &Pool) + 'a;

@@ -38,7 +38,7 @@ mod tile;
 mod x86;
 
 pub use arena::Arena;
-pub use bits::{PackSigns, SignConv, SignFinish, Thresholds};
+pub use bits::{BitConv, BitFinish, PLANES_MAX, PackBits, Thresholds, Values};
 pub(crate) use codes::Codes;
 pub use conv::{Conv, Operands, TOGETHER};
 pub use depthwise::Depthwise;

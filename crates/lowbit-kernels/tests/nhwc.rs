@@ -2,8 +2,8 @@
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    Arena, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Operands, PackSigns, Pool, Requantize,
-    ResidualAdd, SignConv, SignFinish, Thresholds, WeightForm, naive,
+    Arena, BitConv, BitFinish, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Operands, PackBits,
+    Pool, Requantize, ResidualAdd, Thresholds, Values, WeightForm, naive,
 };
 use proptest::prelude::*;
 
@@ -364,52 +364,71 @@ fn check_each(conv: &Conv, ending: Ending, (x, other): (&[u8], &[u8]), seed: u64
 }
 
 /// An image of bits from noise: clear in its border and beyond its channels.
-fn bits(layout: &ImageLayout, seed: u64) -> Vec<u8> {
+fn bits(layout: &ImageLayout, planes: usize, seed: u64) -> Vec<u8> {
     let codes = ImageLayout::new(layout.height, layout.width, layout.channels, [0; 4]);
+    let levels = (1 << planes) - 1;
+    let at_least = (1..=levels).map(|level| vec![256 * level / (levels + 1); layout.channels]);
     let thresholds =
-        Thresholds { at_least: vec![100; layout.channels], inverted: vec![false; layout.channels] };
+        Thresholds { at_least: at_least.collect(), inverted: vec![false; layout.channels] };
     let mut image = vec![0; layout.len()];
     let x = noise(codes.len(), seed);
-    PackSigns::new(Isa::Portable, &thresholds).run((&codes, &x), (layout, &mut image));
+    PackBits::new(Isa::Portable, &thresholds).run((&codes, &x), (layout, &mut image));
     image
 }
 
-/// Runs a convolution of signs on every tier, on one and three threads, and compares with the definition.
-fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, (values, shift): (u8, u32)) {
+/// Thresholds of so many planes for each channel, in their order; some are turned round.
+fn thresholds(channels: usize, planes: usize, seed: u64, value: impl Fn(u8) -> i32) -> Thresholds {
+    let levels = (1 << planes) - 1;
+    let mut at_least = vec![Vec::new(); levels];
+    for all in noise(channels * levels, seed ^ 5).chunks_exact(levels) {
+        let mut all: Vec<i32> = all.iter().map(|&byte| value(byte)).collect();
+        all.sort_unstable();
+        at_least.iter_mut().zip(all).for_each(|(list, value)| list.push(value));
+    }
+    let inverted = noise(channels, seed ^ 6).into_iter().map(|byte| byte % 3 == 0).collect();
+    Thresholds { at_least, inverted }
+}
+
+/// What convolutions of bits multiply: values, the planes and the shift of weights, and whether these have zeros.
+type Bits = (Values, usize, u32, bool);
+
+/// Runs a convolution of bits on every tier, on one and three threads, and compares with the definition.
+fn check_bits(
+    spec: &ConvSpec,
+    ending: Result<Ending, usize>,
+    seed: u64,
+    (values, planes, shift, zeros): Bits,
+) {
     let mut spec = spec.clone();
     let outputs = spec.output.channels;
     let ImageLayout { height, width, channels, border, .. } = spec.input;
-    spec.input = ImageLayout::bits(height, width, channels, border);
-    if ending.is_none() {
+    spec.input = ImageLayout::bits([height, width, channels], values.planes, border);
+    if let Err(planes) = ending {
         let [height, width] = [spec.output.height, spec.output.width];
-        spec.output = ImageLayout::bits(height, width, outputs, spec.output.border);
+        spec.output = ImageLayout::bits([height, width, outputs], planes, spec.output.border);
     }
-    let x = Fenced::new(&bits(&spec.input, seed), seed);
+    let x = Fenced::new(&bits(&spec.input, values.planes, seed), seed);
+    let levels = (1i32 << planes) - 1;
+    let weight = |byte: u8| match zeros {
+        true => i32::from(byte) % (2 * levels + 1) - levels,
+        false => i32::from(byte) % (levels + 1) * 2 - levels,
+    };
     let weights: Vec<i8> = noise(spec.weight_len(), seed ^ 7)
         .into_iter()
-        .map(
-            |byte| {
-                if values == 3 { [-1, 0, 1][usize::from(byte % 3)] } else { (byte & 2) as i8 - 1 }
-            },
-        )
-        .map(|weight: i8| weight << shift)
+        .map(|byte| (weight(byte) << shift) as i8)
         .collect();
-    let sums = naive::sign_sums(&spec, &x, &weights);
-    let thresholds = Thresholds {
-        at_least: noise(outputs, seed ^ 5)
-            .into_iter()
-            .map(|byte| i32::from(byte) / 8 - 16)
-            .collect(),
-        inverted: noise(outputs, seed ^ 6).into_iter().map(|byte| byte % 3 == 0).collect(),
-    };
+    let sums = naive::bit_sums(&spec, &x, &weights, values);
+    let thresholds = thresholds(outputs, ending.err().unwrap_or(1), seed, |byte| {
+        (i32::from(byte) / 8 - 16) << shift
+    });
     let other = other_image(&spec, seed);
-    let finish = ending.map(|ending| (ending, finish(&spec, ending, seed)));
+    let finish = ending.ok().map(|ending| (ending, finish(&spec, ending, seed)));
     for isa in Isa::available() {
         let how = match &finish {
-            Some((_, finish)) => SignFinish::Sums(finish.clone()),
-            None => SignFinish::Bits(thresholds.clone()),
+            Some((_, finish)) => BitFinish::Sums(finish.clone()),
+            None => BitFinish::Bits(thresholds.clone()),
         };
-        let conv = SignConv::new(isa, spec.clone(), &weights, how);
+        let conv = BitConv::new(isa, spec.clone(), &weights, values, how);
         for threads in [1, 3] {
             let pool = Pool::new(threads);
             let mut expected = vec![77; spec.output.len()];
@@ -433,6 +452,18 @@ fn check_signs(spec: &ConvSpec, ending: Option<Ending>, seed: u64, (values, shif
     }
 }
 
+/// Signs at a distance, or codes of few bits.
+fn values() -> impl Strategy<Value = Values> {
+    let signs =
+        (0..=6u32).prop_map(|shift| Values { planes: 1, step: 2 << shift, zero: 1 << shift });
+    let codes = (1..=4usize, 0..=15i32).prop_map(|(planes, zero)| Values {
+        planes,
+        step: 1,
+        zero: zero % (1 << planes),
+    });
+    prop_oneof![signs, codes]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
 
@@ -454,37 +485,44 @@ proptest! {
     }
 
     #[test]
-    fn convolutions_of_signs_equal_their_definition(
+    fn convolutions_of_bits_equal_their_definition(
         spec in spec((1..=130usize, 1..=130usize).prop_map(|(i, o)| (1, i, o)), 9),
-        ending in prop::option::of(ending()), seed in any::<u64>(), values in 2..=3u8, shift in 0..=6u32,
+        ending in prop_oneof![ending().prop_map(Ok), (1..=3usize).prop_map(Err)],
+        seed in any::<u64>(), values in values(), planes in prop_oneof![Just(1), 1..=4usize],
+        shift in 0..=6u32, zeros in any::<bool>(),
     ) {
-        check_signs(&spec, ending, seed, (values, shift));
+        let shift = shift.min(7 - planes as u32);
+        check_bits(&spec, ending, seed, (values, planes, shift, zeros));
     }
 
     #[test]
-    fn signs_of_codes_are_where_codes_reach_thresholds(
+    fn bits_of_codes_count_the_thresholds_that_codes_reach(
         extent in [1..=3usize, 1..=5usize], channels in 1..=200usize, border in [0..=1usize, 0..=2usize],
-        seed in any::<u64>(),
+        seed in any::<u64>(), planes in 1..=4usize,
     ) {
         let [height, width] = extent;
         let codes = ImageLayout::new(height, width, channels, [border[0], border[1], 0, 1]);
-        let layout = ImageLayout::bits(height, width, channels, [border[1], 1, border[0], 0]);
+        let layout =
+            ImageLayout::bits([height, width, channels], planes, [border[1], 1, border[0], 0]);
         let x = noise(codes.len(), seed);
-        let at_least: Vec<i32> = noise(channels, seed ^ 3).into_iter().map(|byte| {
-            [-5, 0, 256, 300].get(usize::from(byte)).copied().unwrap_or(byte.into())
-        }).collect();
-        let inverted: Vec<bool> = noise(channels, seed ^ 4).into_iter().map(|byte| byte % 3 == 0).collect();
-        let thresholds = Thresholds { at_least, inverted };
+        let thresholds = thresholds(channels, planes, seed, |byte| {
+            [-5, 0, 256, 300].get(usize::from(byte / 4)).copied().unwrap_or(byte.into())
+        });
         for isa in Isa::available() {
             let mut bits = vec![0x5a; layout.len()];
-            PackSigns::new(isa, &thresholds).run((&codes, &x), (&layout, &mut bits));
+            PackBits::new(isa, &thresholds).run((&codes, &x), (&layout, &mut bits));
             for (y, column) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let pixel = &bits[layout.at(y, column)..][..layout.pixel];
-                for channel in 0..8 * layout.pixel {
-                    let bit = pixel[channel / 8] >> (channel % 8) & 1 == 1;
+                for (channel, plane) in
+                    (0..8 * layout.plane()).flat_map(|c| (0..planes).map(move |p| (c, p)))
+                {
+                    let byte = pixel[plane * layout.plane() + channel / 8];
+                    let bit = byte >> (channel % 8) & 1 == 1;
                     let expected = channel < channels && {
                         let code = i32::from(x[codes.at(y, column) + channel]);
-                        (code >= thresholds.at_least[channel]) != thresholds.inverted[channel]
+                        let reached = |list: &&Vec<i32>| code >= list[channel];
+                        let count = thresholds.at_least.iter().filter(reached).count();
+                        (count >> plane & 1 == 1) != thresholds.inverted[channel]
                     };
                     prop_assert_eq!(bit, expected, "{} channel {}", isa.name(), channel);
                 }

@@ -25,6 +25,13 @@ pub struct Model {
     idle: Mutex<Vec<Memory>>,
 }
 
+impl From<Plan> for Model {
+    /// Runs the plan on the calling thread.
+    fn from(plan: Plan) -> Model {
+        Model { plan, pool: Pool::new(1), idle: Mutex::default() }
+    }
+}
+
 impl Model {
     /// Reads an ONNX file and compiles it for this CPU, to run on the calling thread.
     ///
@@ -58,8 +65,7 @@ impl Model {
     /// Compiles a network for this CPU, to run on the calling thread.
     #[must_use]
     pub fn new(network: &Network) -> Model {
-        let plan = Plan::new(network, Isa::current());
-        Model { plan, pool: Pool::new(1), idle: Mutex::default() }
+        Plan::new(network, Isa::current()).into()
     }
 
     /// Runs on `threads` threads: an image's layers are split among them, or a batch's images where there are enough. Results do

@@ -3,13 +3,15 @@
 //! Activations of 8 bits are kept as unsigned codes throughout; where a model has signed ones, 128 is added to codes and zero
 //! points, and [`Codes::signed`] remembers it for the arithmetic that is done on raw codes.
 
+mod bits;
 mod fuse;
 mod lower;
-mod signs;
 
 use std::sync::Arc;
 
 use lowbit_graph::Session;
+
+pub(crate) use self::bits::Few;
 
 /// Names one value of a [`Network`].
 pub type ValueIndex = usize;

@@ -1,8 +1,8 @@
 //! A network made ready for this CPU: layouts, one block of memory, packed weights, steps in order.
 
+mod bits;
 mod glue;
 pub(crate) mod memory;
-mod signs;
 mod step;
 
 use std::ops::Range;
@@ -10,19 +10,20 @@ use std::ops::Range;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
 
-use crate::network::{Codes, Form, Kind, Network, Value, ValueIndex};
+use crate::network::{Codes, Kind, Network, ValueIndex};
+pub use crate::plan::bits::BitSerial;
+use crate::plan::bits::Choice;
 use crate::plan::memory::{Lifetime, VECTOR, place};
-use crate::plan::signs::Signs;
 use crate::plan::step::{Compiled, Lies};
 
-/// Where a value lies while a plan runs.
+/// Where a value lies while a plan runs, as codes, bits or floats.
 #[derive(Clone, Debug)]
 struct Slot {
     /// Bytes of the arena for codes, elements of the floats otherwise.
     range: Range<usize>,
     /// How codes lie.
     layout: ImageLayout,
-    /// How codes are to be read; the border holds their zero point. `None` for floats.
+    /// How codes are to be read; the border holds their zero point, and that of bits zeros. `None` for floats.
     codes: Option<Codes>,
 }
 
@@ -38,6 +39,8 @@ impl Slot {
 pub struct Plan {
     isa: Isa,
     slots: Vec<Slot>,
+    /// Of the values that lie as bits.
+    bits: Vec<Option<Slot>>,
     steps: Vec<Compiled>,
     arena_len: usize,
     floats_len: usize,
@@ -68,8 +71,10 @@ pub struct StepInfo {
     pub kind: &'static str,
     /// The kernel that runs, for convolutions.
     pub kernel: Option<&'static str>,
-    /// Whether it multiplies signs.
-    pub on_signs: bool,
+    /// How often its bits meet those of its weights, where it multiplies bits; else 0.
+    pub bit_passes: usize,
+    /// Whether it writes the bits of its result and nothing else.
+    pub writes_bits: bool,
     /// Multiplications for one image.
     pub macs: usize,
     /// Bytes of its packed weights.
@@ -82,24 +87,30 @@ impl Plan {
     /// Chooses kernels of `isa`, packs weights, lays out memory.
     #[must_use]
     pub fn new(network: &Network, isa: Isa) -> Plan {
-        let signs = signs::find(network);
-        let layouts = layouts(network, &signs);
-        let slots = slots(network, &layouts, &signs);
-        let lies = Lies { layouts: &layouts, signs: &signs };
-        let steps =
-            network.steps.iter().map(|step| Compiled::new(isa, step, network, lies)).collect();
+        Self::choosing(network, isa, BitSerial::default())
+    }
+
+    /// As [`Plan::new`]; says when convolutions run on bits.
+    #[must_use]
+    pub fn choosing(network: &Network, isa: Isa, wanted: BitSerial) -> Plan {
+        let choice = bits::choose(network, isa, wanted);
+        let layouts = layouts(network, &choice);
+        let (slots, bits) = slots(network, &layouts, &choice);
+        let lies = Lies { layouts: &layouts, choice: &choice };
+        let steps = (0..network.steps.len()).map(|step| Compiled::new(isa, step, network, lies));
+        let steps = steps.collect();
         let end = |codes: bool| {
-            let ends = slots.iter().zip(&network.values);
-            let ends = ends.filter(|(_, value)| value.codes().is_some() == codes);
-            ends.map(|(slot, _)| slot.range.end).max().unwrap_or(0)
+            let all = slots.iter().chain(bits.iter().flatten());
+            let ends = all.filter(|slot| slot.codes.is_some() == codes);
+            ends.map(|slot| slot.range.end).max().unwrap_or(0)
         };
         let rows = network.steps.iter().map(|step| match step.kind {
             Kind::Quantize(_) => {
-                let layout = layouts[step.outputs[0]];
+                let layout = layouts.codes[step.outputs[0]];
                 layout.width * layout.channels
             }
             Kind::MaxPool(_) => {
-                let layout = layouts[step.inputs[0]];
+                let layout = layouts.codes[step.inputs[0]];
                 layout.width * layout.pixel
             }
             _ => 0,
@@ -118,6 +129,7 @@ impl Plan {
             input_len: network.values[network.input].len(),
             output_len,
             slots,
+            bits,
         };
         plan.together = plan.best_together();
         plan
@@ -244,74 +256,96 @@ impl Plan {
     }
 }
 
-/// How each value lies: the border is the widest that a reader wants.
-fn layouts(network: &Network, signs: &[Option<Signs>]) -> Vec<ImageLayout> {
-    let mut borders = vec![[0usize; 4]; network.values.len()];
-    for step in &network.steps {
+/// How each value lies as codes, and as bits where it does.
+struct Layouts {
+    codes: Vec<ImageLayout>,
+    bits: Vec<Option<ImageLayout>>,
+}
+
+/// The border is the widest that a reader wants.
+fn layouts(network: &Network, choice: &Choice) -> Layouts {
+    // Of codes and of bits.
+    let mut borders = vec![[[0usize; 4]; 2]; network.values.len()];
+    for (number, step) in network.steps.iter().enumerate() {
         let Kind::Conv(conv) = &step.kind else { continue };
         let (x, y) = (step.inputs[0], step.outputs[0]);
         let ([height, width, _], [oh, ow, _]) =
             (network.values[x].image(), network.values[y].image());
         let window = conv.window;
+        let border = &mut borders[x][usize::from(choice.on_bits[number])];
         for (axis, (extent, outputs)) in [(height, oh), (width, ow)].into_iter().enumerate() {
             let reach = (outputs - 1) * window.strides[axis]
                 + (window.kernel[axis] - 1) * window.dilations[axis]
                 + 1;
             let after = reach.saturating_sub(window.pads[axis] + extent);
-            borders[x][axis] = borders[x][axis].max(window.pads[axis]);
-            borders[x][axis + 2] = borders[x][axis + 2].max(after);
+            border[axis] = border[axis].max(window.pads[axis]);
+            border[axis + 2] = border[axis + 2].max(after);
         }
     }
-    let layout = |((value, border), signs): ((&Value, [usize; 4]), &Option<Signs>)| {
-        let [height, width, channels] = value.image();
-        match signs {
-            Some(_) => ImageLayout::bits(height, width, channels, border),
-            None => ImageLayout::new(height, width, channels, border),
-        }
-    };
-    network.values.iter().zip(borders).zip(signs).map(layout).collect()
+    let images = || network.values.iter().map(crate::network::Value::image).zip(&borders);
+    Layouts {
+        codes: images()
+            .map(|([height, width, channels], [border, _])| {
+                ImageLayout::new(height, width, channels, *border)
+            })
+            .collect(),
+        bits: images()
+            .zip(&choice.bits)
+            .map(|((image, [_, border]), bits)| {
+                let planes = bits.as_ref()?.few.values.planes;
+                Some(ImageLayout::bits(image, planes, *border))
+            })
+            .collect(),
+    }
 }
 
-fn slots(network: &Network, layouts: &[ImageLayout], signs: &[Option<Signs>]) -> Vec<Slot> {
-    let last = network.steps.len();
-    let mut lifetimes: Vec<Lifetime> = network
-        .values
-        .iter()
-        .zip(layouts)
-        .map(|(value, layout)| Lifetime {
-            len: match value.form {
-                Form::Codes(_) => layout.len(),
-                Form::Floats => value.len(),
-            },
-            first: usize::MAX,
-            last: 0,
-        })
-        .collect();
-    for (index, step) in network.steps.iter().enumerate() {
-        for &value in step.inputs.iter().chain(&step.outputs) {
-            let lifetime = &mut lifetimes[value];
-            lifetime.first = lifetime.first.min(index);
-            lifetime.last = index;
+/// Where each value lies as codes or floats, and as bits.
+fn slots(network: &Network, layouts: &Layouts, choice: &Choice) -> (Vec<Slot>, Vec<Option<Slot>>) {
+    const NEVER: Lifetime = Lifetime { len: 0, first: usize::MAX, last: 0 };
+    let values = network.values.len();
+    // Of codes, bits and floats.
+    let mut lifetimes = [0; 3].map(|_| vec![NEVER; values]);
+    for (index, value) in network.values.iter().enumerate() {
+        match value.codes() {
+            Some(_) if choice.codes[index] => lifetimes[0][index].len = layouts.codes[index].len(),
+            Some(_) => {}
+            // The caller keeps the input.
+            None if index == network.input => {}
+            None => lifetimes[2][index].len = value.len(),
+        }
+        lifetimes[1][index].len = layouts.bits[index].map_or(0, |layout| layout.len());
+    }
+    for (number, step) in network.steps.iter().enumerate() {
+        let mut used = |kind: usize, value: ValueIndex| {
+            let lifetime = &mut lifetimes[kind][value];
+            lifetime.first = lifetime.first.min(number);
+            lifetime.last = number;
+        };
+        for (index, &value) in step.inputs.iter().enumerate() {
+            let kinds: &[usize] = if choice.reads_bits(number, index) { &[1] } else { &[0, 2] };
+            kinds.iter().for_each(|&kind| used(kind, value));
+        }
+        for &value in &step.outputs {
+            [0, 1, 2].into_iter().for_each(|kind| used(kind, value));
         }
     }
-    network.outputs.iter().for_each(|&output| lifetimes[output].last = last);
-    // The caller keeps the input.
-    lifetimes[network.input].len = 0;
-    let kinds = [true, false].map(|codes| {
-        let of_kind =
-            |(value, lifetime): (&Value, &Lifetime)| match value.codes().is_some() == codes {
-                true => *lifetime,
-                false => Lifetime { len: 0, ..*lifetime },
-            };
-        place(&network.values.iter().zip(&lifetimes).map(of_kind).collect::<Vec<_>>(), VECTOR)
-    });
-    let slot = |index: usize| {
+    let last = network.steps.len();
+    network.outputs.iter().for_each(|&output| lifetimes[2][output].last = last);
+    network.outputs.iter().for_each(|&output| lifetimes[0][output].last = last);
+    let [codes, bits, floats] = lifetimes;
+    // Codes and bits share one block.
+    let mut bytes = place(&[codes, bits].concat(), VECTOR);
+    let (bits, floats) = (bytes.split_off(values), place(&floats, VECTOR));
+    let of_value = |(index, (bytes, floats)): (usize, (Range<usize>, Range<usize>))| {
         let codes = network.values[index].codes();
-        let range = kinds[usize::from(codes.is_none())][index].clone();
-        // Bits of a border are clear.
-        let clear = |codes: Codes| Codes { zero_point: 0, ..codes };
-        let codes = if signs[index].is_some() { codes.map(clear) } else { codes };
-        Slot { range, layout: layouts[index], codes }
+        let range = if codes.is_some() { bytes } else { floats };
+        Slot { range, layout: layouts.codes[index], codes }
     };
-    (0..network.values.len()).map(slot).collect()
+    let slots = bytes.into_iter().zip(floats).enumerate().map(of_value).collect();
+    let of_bits = |(index, range): (usize, Range<usize>)| {
+        // Bits of a border are clear.
+        let codes = network.values[index].codes().map(|codes| Codes { zero_point: 0, ..codes });
+        layouts.bits[index].map(|layout| Slot { range, layout, codes })
+    };
+    (slots, bits.into_iter().enumerate().map(of_bits).collect())
 }

@@ -6,17 +6,19 @@ mod draw;
 use lowbit_graph::{Blocking, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Workspace};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::Pool;
-use lowbit_runtime::{Model, Network, Plan};
+use lowbit_runtime::{BitSerial, Model, Network, Plan};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, draw_signs, draw_wide, images};
+use crate::draw::{draw, draw_few, draw_signs, draw_wide, images};
 
 /// Runs a graph and the network compiled for every tier, on one and three threads.
 fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
     let network = Network::new(graph, dims).expect("every drawn graph compiles");
     let session = Session::new(graph).expect("every drawn graph is valid");
-    for isa in Isa::available() {
-        let plan = Plan::new(&network, isa);
+    let always = Isa::available().into_iter().map(|isa| (isa, BitSerial::Always));
+    let others = [BitSerial::Never, BitSerial::Faster].map(|wanted| (Isa::current(), wanted));
+    for (isa, wanted) in always.chain(others) {
+        let plan = Plan::choosing(&network, isa, wanted);
         let (mut memory, mut scores) = (plan.memory(), vec![0.0; plan.output_len()]);
         for threads in [1, 3] {
             let pool = Pool::new(threads);
@@ -28,7 +30,7 @@ fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
             assert_eq!(
                 bits(&scores),
                 bits(expected[0].f32s()),
-                "seed {seed}, {}, {threads} threads\n{}",
+                "seed {seed}, {}, bits {wanted:?}, {threads} threads\n{}",
                 isa.name(),
                 graph.dump()
             );
@@ -53,22 +55,45 @@ fn networks_of_signs_equal_the_graph_bit_for_bit() {
 }
 
 #[test]
+fn networks_of_few_bits_equal_the_graph_bit_for_bit() {
+    (0..drawn_graphs()).for_each(|seed| check(&draw_few(seed), seed));
+}
+
+#[test]
+fn convolutions_of_few_bits_run_on_bits_where_it_is_wanted() {
+    let (mut convs, mut on_bits, mut passes, mut packed, mut alone) = (0, 0, [0; 17], 0, 0);
+    for seed in 0..300 {
+        let (graph, dims) = draw_few(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        let steps = Plan::choosing(&network, Isa::Portable, BitSerial::Always).steps();
+        for step in steps.iter().filter(|step| step.name == "few") {
+            (convs, on_bits) = (convs + 1, on_bits + usize::from(step.bit_passes > 0));
+            passes[step.bit_passes] += 1;
+        }
+        packed += steps.iter().filter(|step| step.kind == "pack").count();
+        alone += steps.iter().filter(|step| step.writes_bits && step.bit_passes > 0).count();
+        let steps = Plan::choosing(&network, Isa::Portable, BitSerial::Never).steps();
+        assert!(steps.iter().all(|step| step.bit_passes == 0 && !step.writes_bits));
+    }
+    assert!(convs > 500 && on_bits * 10 > convs * 6, "{on_bits} of {convs}");
+    assert!([1, 2, 4, 6].iter().all(|&count| passes[count] > 10), "{passes:?}");
+    assert!(packed > 50 && alone > 50, "{packed} tables, {alone} convolutions write bits alone");
+}
+
+#[test]
 fn convolutions_of_signs_run_on_bits() {
     let (mut convs, mut on_bits, mut packed, mut chained) = (0, 0, 0, 0);
     for seed in 0..300 {
         let (graph, dims) = draw_signs(seed);
         let network = Network::new(&graph, &dims).expect("it compiles");
         let steps = Plan::new(&network, Isa::Portable).steps();
-        let is_signs = |kernel: Option<&str>| {
-            kernel.is_some_and(|k| k.starts_with("binary") || k.starts_with("ternary"))
-        };
         convs += steps.iter().filter(|step| step.name == "signs" && step.kind != "island").count();
-        let bits = steps.iter().filter(|step| is_signs(step.kernel)).count();
-        let packs = steps.iter().filter(|step| step.kind == "signs").count();
-        (on_bits, packed, chained) = (on_bits + bits, packed + packs, chained + bits - packs);
+        on_bits += steps.iter().filter(|step| step.bit_passes == 1).count();
+        packed += steps.iter().filter(|step| step.kind == "pack").count();
+        chained += steps.iter().filter(|step| step.writes_bits && step.bit_passes > 0).count();
         assert!(steps.iter().all(|step| step.kind != "island" || step.name == "softmax"));
     }
-    // Not on bits: distances and units of 3, large products of both, signs that can be 0, and what a pool lies before.
+    // Not in one pass: distances and units of 3, and signs that can be 0.
     assert!(convs > 300 && on_bits * 10 > convs * 4, "{on_bits} of {convs}");
     assert!(packed > 100 && chained > 5, "{packed} packed, {chained} chained");
 }

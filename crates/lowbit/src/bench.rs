@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Pool, peak_gmacs, peak_sign_gmacs};
-use lowbit_runtime::{Network, StepInfo};
+pub use lowbit_runtime::BitSerial;
+use lowbit_runtime::{Network, Plan, StepInfo};
 use serde::Serialize;
 
 use crate::Error;
@@ -20,6 +21,8 @@ pub struct BenchOptions {
     pub batch: usize,
     /// How long to measure; the runs before it, a tenth of that, do not count.
     pub time: Duration,
+    /// When convolutions run on bits.
+    pub bit_serial: BitSerial,
 }
 
 /// 10th percentile, median and 90th percentile.
@@ -125,10 +128,11 @@ pub fn bench(
     let loaded = started.elapsed();
     let started = Instant::now();
     let network = Network::new(&model.graph, &model.input_shape)?;
-    let compiled = lowbit_runtime::Model::new(&network).with_threads(options.threads);
+    let isa = Isa::current();
+    let plan = Plan::choosing(&network, isa, options.bit_serial);
+    let compiled = lowbit_runtime::Model::from(plan).with_threads(options.threads);
     let ready = started.elapsed();
     drop(network);
-    let isa = Isa::current();
     let input = noise(options.batch * compiled.input_len());
     let mut output = vec![0.0; options.batch * compiled.output_len()];
     let milliseconds = measure(options.time, || compiled.run_into(&input, &mut output))?;
@@ -137,7 +141,7 @@ pub fn bench(
     let plan = compiled.plan();
     let pool = Pool::new(options.threads);
     let peak = peak_gmacs(isa, &pool, PEAK_TIME);
-    let signs = plan.steps().iter().any(|step| step.on_signs);
+    let signs = plan.steps().iter().any(|step| step.bit_passes > 0);
     let peak_sign_gmacs = signs.then(|| peak_sign_gmacs(isa, &pool, PEAK_TIME));
     let peaks = [peak, peak_sign_gmacs.unwrap_or(peak)];
     let macs: usize = plan.steps().iter().map(|step| step.macs).sum();
@@ -205,7 +209,10 @@ fn layers(
         let gmacs = step.macs as f64 / microseconds / 1e3;
         LayerTime {
             gmacs,
-            share_of_peak: gmacs / peaks[usize::from(step.on_signs)],
+            share_of_peak: match step.bit_passes {
+                0 => gmacs / peaks[0],
+                passes => gmacs * passes as f64 / peaks[1],
+            },
             name: step.name,
             kind: step.kind,
             kernel: step.kernel,

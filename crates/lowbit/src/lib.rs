@@ -30,7 +30,7 @@ mod recipe;
 mod results;
 mod stages;
 
-pub use bench::{BenchOptions, Benchmark, LayerTime, Spread, bench};
+pub use bench::{BenchOptions, Benchmark, BitSerial, LayerTime, Spread, bench};
 pub use c::{CSource, to_c};
 pub use error::Error;
 pub use evaluate::{Outcome, Runner, evaluate, top_classes};

@@ -120,6 +120,6 @@ fn a_float_network_of_signs_runs_on_bits_from_every_format() {
             assert_eq!(kinds, ["conv + add"], "{format:?}: {kernel}");
         }
         let count = |kind: &str| steps.iter().filter(|step| step.kind == kind).count();
-        assert_eq!([count("signs"), count("table"), count("island")], [2, 2, 0], "{format:?}");
+        assert_eq!([count("pack"), count("table"), count("island")], [2, 2, 0], "{format:?}");
     }
 }

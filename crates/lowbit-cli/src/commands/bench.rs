@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use lowbit::{BenchOptions, Benchmark, LayerTime, bench};
+use clap::{Args, ValueEnum};
+use lowbit::{BenchOptions, Benchmark, BitSerial, LayerTime, bench};
 
 use crate::args::{Destination, Dims, GeneralArgs, parse_shape};
 use crate::output;
@@ -26,6 +26,9 @@ pub(crate) struct BenchArgs {
     /// Show every layer: time, multiplications a second, share of what the CPU can do
     #[arg(long)]
     layers: bool,
+    /// When layers with few bits of codes and weights run on bits: where this CPU is faster so, wherever they can, or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Faster)]
+    bit_serial: When,
     /// The size of one image in the model's order of dimensions, where the file leaves it open: 3x224x224
     #[arg(long, value_name = "CxHxW", value_parser = parse_shape)]
     input: Option<Dims>,
@@ -34,6 +37,14 @@ pub(crate) struct BenchArgs {
     json: Option<Destination>,
     #[command(flatten)]
     general: GeneralArgs,
+}
+
+/// [`BitSerial`], by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    Faster,
+    Always,
+    Never,
 }
 
 const EXAMPLES: &str = "\
@@ -61,6 +72,11 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         threads: args.general.threads.map_or(cores, usize::from),
         batch: args.batch.into(),
         time: Duration::from_secs_f64(args.seconds),
+        bit_serial: match args.bit_serial {
+            When::Faster => BitSerial::Faster,
+            When::Always => BitSerial::Always,
+            When::Never => BitSerial::Never,
+        },
     };
     let measured = bench(&args.model, args.input.map(|dims| dims.0), &options)?;
     terminal.print(&summary(&measured));

@@ -1,19 +1,31 @@
-//! Convolution of signs: 32 channels in a word, products by xor, sums by counting bits.
+//! Convolution of codes of few bits: 32 channels in a word, products by xor, sums by counting bits.
 //!
-//! A set bit is +1, a clear one -1; bits beyond the channels, and the border of an image, are clear. Taps on pads add 0: as the
-//! border says -1, their weights are added back with the biases, of which there is a set for each way to lie at the edge.
+//! An image has a plane of bits for each power of two; a weight is a sum of digits -1, 0 and 1, as far as there are powers of two.
+//! Each plane of the image meets each digit of the weights, and their counts add up. Signs are one plane: a set bit is +1, a clear one -1.
 //!
 //! ```text
-//! sum = sum of |w| + sum of the w on pads - 2 * u * popcount((x ^ sign(w)) & (w != 0))      where each |w| is u or 0
+//! value  = step * sum(2^i * bit[i]) - zero              weight = unit * sum(2^j * digit[j])
+//! sum    = step * unit * (levels * sum(2^j for digits of +1) - sum(2^(i + j) * popcount((x[i] ^ sign(w[j])) & (w[j] != 0))))
+//!          - zero * sum(w not on pads)                  where levels = 2^planes - 1
 //! ```
+//!
+//! Bits beyond the channels, and those of a border, are clear, so that taps on pads give `-zero`: their weights are added back with the
+//! biases, of which there is a set for each way to lie at the edge.
+
+mod digits;
+mod edges;
+mod pack;
 
 use std::ops::Range;
 
+use self::digits::Digits;
+use self::edges::Edges;
+pub use self::pack::PackBits;
+use self::pack::flip;
 use super::arena::Words;
 use super::codes::Codes;
 use super::conv::for_each_part;
 use super::finish::{At, Write, finish};
-use super::layout::ImageLayout;
 use super::panels::Panel;
 use super::pool::Pool;
 use super::popcount::{SignTask, Signs, V, dispatch, has_popcount};
@@ -25,36 +37,82 @@ use crate::isa::{Isa, Task, kernel_name};
 /// Channels of a word.
 const WORD: usize = 32;
 
-/// Where a number becomes a bit.
+/// Planes of an image or of weights, at most.
+pub const PLANES_MAX: usize = 4;
+
+/// What the bits of an image mean: `step * sum(2^p * bit of plane p) - zero`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Values {
+    /// Planes: at most [`PLANES_MAX`].
+    pub planes: usize,
+    /// Between neighbouring values: a power of two, at most 128.
+    pub step: u8,
+    /// What is taken off; a clear bit in every plane is the value `-zero`.
+    pub zero: i32,
+}
+
+impl Values {
+    /// -1 and 1.
+    pub const SIGNS: Self = Self { planes: 1, step: 2, zero: 1 };
+
+    /// The greatest code.
+    fn levels(self) -> i32 {
+        (1 << self.planes) - 1
+    }
+}
+
+/// Where a number becomes a code of few bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// One for each channel: the least number whose bit is set.
-    pub at_least: Vec<i32>,
-    /// One for each channel: whether the bit is turned round.
+    /// For each code from 1 to the greatest, and each channel: the least number whose code is at least that. The second list has no
+    /// number below that of the first one, and so on.
+    pub at_least: Vec<Vec<i32>>,
+    /// One for each channel: whether all bits of the code are turned round.
     pub inverted: Vec<bool>,
 }
 
-/// What becomes of a sum of products of signs.
+impl Thresholds {
+    /// Bits of the codes.
+    #[must_use]
+    pub fn planes(&self) -> usize {
+        (self.at_least.len() + 1).ilog2() as usize
+    }
+
+    fn check(&self) {
+        assert!(
+            (1..=PLANES_MAX).contains(&self.planes())
+                && (self.at_least.len() + 1).is_power_of_two(),
+            "thresholds of 1 to 4 bits"
+        );
+        let channels = self.inverted.len();
+        assert!(
+            self.at_least.iter().all(|list| list.len() == channels),
+            "a threshold for each channel"
+        );
+    }
+}
+
+/// What becomes of a sum of products of bits.
 #[derive(Clone, Debug, PartialEq)]
-pub enum SignFinish {
+pub enum BitFinish {
     /// Codes or floats, as of any sum.
     Sums(Finish),
-    /// A sign, into an image of bits: that of the sum of products, without any bias.
+    /// A code of few bits, into an image of bits: where the sum of products, without any bias, reaches thresholds.
     Bits(Thresholds),
 }
 
-/// A convolution of signs by weights of -u, 0 and u, u a power of two, packed for one tier.
+/// A convolution of an image of bits, packed for one tier.
 #[derive(Clone, Debug)]
-pub struct SignConv {
+pub struct BitConv {
     isa: Isa,
     spec: ConvSpec,
+    values: Values,
+    digits: Digits,
     panels: Vec<Panel>,
+    /// Of the first plane of the image.
     offsets: Vec<u32>,
-    /// `[panel][word of the inner dimension][plane][lane]`: signs, and where any weight is 0 the bits that are not.
+    /// `[panel][plane][word of the inner dimension][signs, mask][lane]`
     words: Words,
-    planes: usize,
-    /// The power of two that weights are multiples of.
-    unit: u8,
     edges: Edges,
     factors: Vec<f32>,
     ending: Ending,
@@ -63,64 +121,82 @@ pub struct SignConv {
 #[derive(Clone, Debug)]
 enum Ending {
     Sums(Write),
-    /// In the order of the lanes, and a word of inversions for each panel.
     Bits {
+        planes: usize,
+        /// `[code][lane of all panels]`
         at_least: Vec<i32>,
+        /// A word for each panel.
         inverted: Vec<u32>,
     },
 }
 
-/// Biases by the way in which a pixel lies at the edge.
-#[derive(Clone, Debug)]
-struct Edges {
-    /// The set of each row's missing taps, times the number of sets of columns.
-    rows: Vec<usize>,
-    columns: Vec<usize>,
-    /// `[set of rows][set of columns][lane of all panels]`.
-    bias: Vec<i32>,
-    lanes: usize,
-}
+impl BitConv {
+    /// How often `weights` of so many taps an output would meet an image of such values, once for each plane of either, and whether a
+    /// digit of theirs is 0, which takes words of masks. `None` where they have too many planes, or a sum might leave `i32`.
+    #[must_use]
+    pub fn passes_of(weights: &[i8], taps: usize, values: Values) -> Option<(usize, bool)> {
+        let digits = Digits::of(weights);
+        let most = i32::from(values.step) * values.levels() + values.zero.abs();
+        let weight = weights.iter().map(|weight| weight.unsigned_abs()).max().unwrap_or(0);
+        let fits = taps.saturating_mul(usize::from(weight) * most as usize) <= 1 << 29;
+        (digits.planes <= PLANES_MAX && fits)
+            .then_some((digits.planes * values.planes, digits.masked))
+    }
 
-impl SignConv {
-    /// Packs `weights`, `[o, i, kh, kw]`, each -u, 0 or u for one power of two u. `spec.input` is an image of bits, and so is `spec.output` where bits are
+    /// Packs `weights`, `[o, i, kh, kw]`. `spec.input` is an image of bits that mean `values`, and so is `spec.output` where bits are
     /// written; there is one group.
     /// # Panics
-    /// When the sizes do not fit one another or the images, weights have other values, a list has not one entry for each output,
-    /// or a multiplier is not finite.
+    /// When the sizes do not fit one another or the images, weights have more planes than [`PLANES_MAX`], a list has not one entry for each
+    /// output, a multiplier is not finite, or a sum might leave `i32`.
     #[must_use]
-    pub fn new(isa: Isa, spec: ConvSpec, weights: &[i8], finish: SignFinish) -> Self {
+    pub fn new(
+        isa: Isa,
+        spec: ConvSpec,
+        weights: &[i8],
+        values: Values,
+        finish: BitFinish,
+    ) -> Self {
         let outputs = spec.output.channels;
-        assert!(spec.groups == 1, "signs have one group");
+        assert!(spec.groups == 1, "bits have one group");
         assert!(weights.len() == spec.weight_len(), "the weight has the length of its shape");
-        let unit = weights.iter().map(|weight| weight.unsigned_abs()).max().unwrap_or(1).max(1);
+        let taps = weights.len() / outputs;
         assert!(
-            unit.is_power_of_two() && weights.iter().all(|w| [0, unit].contains(&w.unsigned_abs())),
-            "weights are -u, 0 or u for a power of two u"
+            values.planes <= PLANES_MAX && Self::passes_of(weights, taps, values).is_some(),
+            "at most 4 planes, and sums that fit in i32"
         );
-        assert!(8 * spec.input.pixel >= spec.input.channels, "a pixel holds its bits");
-        assert!(weights.len() / outputs <= 1 << 24, "the sum of the taps fits in i32");
+        let digits = Digits::of(weights);
+        assert!(values.step.is_power_of_two() && values.step <= 128, "steps are powers of two");
+        assert_eq!(
+            spec.input.pixel,
+            values.planes * spec.input.plane(),
+            "a pixel holds its planes of bits"
+        );
         let mut bytes = spec.clone();
         bytes.input.channels = bytes.input.pixel;
-        if let SignFinish::Bits(_) = finish {
-            assert!(
-                8 * spec.output.pixel >= outputs.next_multiple_of(WORD),
-                "a pixel holds its bits"
+        if let BitFinish::Bits(thresholds) = &finish {
+            thresholds.check();
+            assert_eq!(
+                spec.output.pixel,
+                thresholds.planes() * spec.output.plane(),
+                "a pixel holds its planes of bits"
             );
             bytes.output.channels = bytes.output.pixel;
         }
         bytes.check();
         bytes.output.channels = outputs;
-        let planes = if weights.contains(&0) { 2 } else { 1 };
         let (panels, lanes) = panels(&spec, isa);
-        let (ending, bias, mut factors) = Ending::new(finish, (&bytes, weights), &panels);
+        let (ending, mut bias, mut factors) = Ending::new(finish, (&bytes, weights), &panels);
         factors.resize(lanes, 0.0);
-        let edges = Edges::new(&spec, weights, &bias, lanes);
+        for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
+            *bias = bias.wrapping_add(constant(weights, digits, values));
+        }
+        let edges = Edges::new(&spec, (weights, values.zero), &bias, lanes);
         Self {
             isa,
-            words: Words::new(&pack(&spec, weights, planes, &panels)),
-            offsets: offsets(&bytes),
-            planes,
-            unit,
+            words: Words::new(&digits.pack(&spec, weights, &panels)),
+            offsets: offsets(&bytes, spec.input.plane()),
+            values,
+            digits,
             edges,
             factors,
             ending,
@@ -138,12 +214,20 @@ impl SignConv {
     /// The kind of kernel and the tier that runs.
     #[must_use]
     pub fn kernel_name(&self) -> &'static str {
-        match (has_popcount(self.isa), self.planes) {
-            (true, 1) => "binary avx512 popcnt",
-            (true, _) => "ternary avx512 popcnt",
-            (false, 1) => kernel_name!("binary", self.isa.vectors()),
-            (false, _) => kernel_name!("ternary", self.isa.vectors()),
+        match (has_popcount(self.isa), self.passes(), self.digits.masked) {
+            (true, 1, false) => "binary avx512 popcnt",
+            (true, 1, true) => "ternary avx512 popcnt",
+            (true, ..) => "bit-serial avx512 popcnt",
+            (false, 1, false) => kernel_name!("binary", self.isa.vectors()),
+            (false, 1, true) => kernel_name!("ternary", self.isa.vectors()),
+            (false, ..) => kernel_name!("bit-serial", self.isa.vectors()),
         }
+    }
+
+    /// How often the weights meet the image: once for each plane of either.
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        self.values.planes * self.digits.planes
     }
 
     /// Writes the codes or the bits of the result to `out`, but not its border. `other` is the image that is added.
@@ -215,128 +299,67 @@ fn panels(spec: &ConvSpec, isa: Isa) -> (Vec<Panel>, usize) {
     (panels.collect(), lanes)
 }
 
-/// From a pixel's first tap to each word of the inner dimension.
-fn offsets(spec: &ConvSpec) -> Vec<u32> {
+/// What is added to every sum of an output but the counts.
+fn constant(weights: &[i8], digits: Digits, values: Values) -> i32 {
+    let (mut positive, mut sum) = (0, 0);
+    for &weight in weights {
+        let set = (0..digits.planes).filter(|&plane| digits.digit(weight, plane) > 0);
+        positive += set.map(|plane| 1 << plane).sum::<i32>();
+        sum += i32::from(weight);
+    }
+    i32::from(values.step) * i32::from(digits.unit) * values.levels() * positive - values.zero * sum
+}
+
+/// From a pixel's first tap to each word of the inner dimension in the first plane, which has so many bytes.
+fn offsets(spec: &ConvSpec, plane: usize) -> Vec<u32> {
     let base = spec.tap([0, 0], [0, 0]);
     let mut offsets = Vec::new();
     for ky in 0..spec.kernel[0] {
         for kx in 0..spec.kernel[1] {
             let tap = spec.tap([0, 0], [ky, kx]) - base;
-            let words = (0..spec.input.pixel).step_by(4);
+            let words = (0..plane).step_by(4);
             offsets.extend(words.map(|word| (tap + word) as u32));
         }
     }
     offsets
 }
 
-/// `[panel][word of the inner dimension][plane][lane]`.
-fn pack(spec: &ConvSpec, weights: &[i8], planes: usize, panels: &[Panel]) -> Vec<u32> {
-    let (channels, [kh, kw]) = (spec.input.channels, spec.kernel);
-    let mut words = Vec::new();
-    for panel in panels {
-        for tap in 0..kh * kw {
-            for first in (0..channels).step_by(WORD) {
-                for plane in 0..planes {
-                    words.extend((0..panel.columns).map(|lane| {
-                        if lane >= panel.outputs {
-                            return 0;
-                        }
-                        (first..channels.min(first + WORD)).fold(0, |word, channel| {
-                            let output = panel.output + lane;
-                            let weight = weights[(output * channels + channel) * kh * kw + tap];
-                            let bit = if plane == 0 { weight > 0 } else { weight != 0 };
-                            word | u32::from(bit) << (channel - first)
-                        })
-                    }));
-                }
-            }
-        }
-    }
-    words
-}
-
 impl Ending {
     /// What to do, the biases and the factors of the outputs.
     fn new(
-        finish: SignFinish,
+        finish: BitFinish,
         (spec, weights): (&ConvSpec, &[i8]),
         panels: &[Panel],
     ) -> (Self, Vec<i32>, Vec<f32>) {
         let outputs = spec.output.channels;
-        let Thresholds { mut at_least, inverted } = match finish {
-            SignFinish::Sums(finish) => {
+        let thresholds = match finish {
+            BitFinish::Sums(finish) => {
                 let (write, bias, factors) = Write::split(finish, spec, weights);
                 return (Self::Sums(write), bias, factors);
             }
-            SignFinish::Bits(thresholds) => thresholds,
+            BitFinish::Bits(thresholds) => thresholds,
         };
-        assert!([at_least.len(), inverted.len()] == [outputs; 2], "a threshold for each output");
-        // What no sum reaches: bits beyond the outputs are clear.
-        at_least.resize(outputs.next_multiple_of(WORD), i32::MAX);
+        let planes = thresholds.planes();
+        let Thresholds { at_least, inverted } = thresholds;
+        assert_eq!(inverted.len(), outputs, "a threshold for each output");
+        let lanes = outputs.next_multiple_of(WORD);
+        let of_level = |mut level: Vec<i32>| {
+            // What no sum reaches: bits beyond the outputs are clear.
+            level.resize(lanes, i32::MAX);
+            level
+        };
+        let at_least = at_least.into_iter().flat_map(of_level).collect();
         let of_panel = |panel: &Panel| {
             let bits = &inverted[panel.output.min(outputs)..][..panel.outputs];
             bits.iter().enumerate().fold(0, |word, (at, &bit)| word | u32::from(bit) << at)
         };
         let inverted = panels.iter().map(of_panel).collect();
-        (Self::Bits { at_least, inverted }, vec![0; outputs], Vec::new())
+        (Self::Bits { planes, at_least, inverted }, vec![0; outputs], Vec::new())
     }
-}
-
-impl Edges {
-    fn new(spec: &ConvSpec, weights: &[i8], bias: &[i32], lanes: usize) -> Self {
-        let (rows, row_sets) = missing(spec, 0);
-        let (columns, column_sets) = missing(spec, 1);
-        let taps = weights.len() / bias.len();
-        let mut all = Vec::new();
-        for rows in &row_sets {
-            for columns in &column_sets {
-                let first = all.len();
-                all.resize(first + lanes, 0);
-                for (output, weights) in weights.chunks_exact(taps).enumerate() {
-                    let kernels = weights.chunks_exact(rows.len() * columns.len());
-                    let on_pads: i32 = kernels
-                        .flat_map(|kernel| kernel.iter().enumerate())
-                        .filter(|(at, _)| rows[at / columns.len()] || columns[at % columns.len()])
-                        .map(|(_, &weight)| i32::from(weight))
-                        .sum();
-                    let used: i32 = weights.iter().map(|&weight| i32::from(weight).abs()).sum();
-                    all[first + output] = bias[output].wrapping_add(used + on_pads);
-                }
-            }
-        }
-        let rows = rows.into_iter().map(|set| set * column_sets.len()).collect();
-        Self { rows, columns, bias: all, lanes }
-    }
-
-    /// Where the biases of the pixel at row `y` and column `x` begin.
-    #[inline(always)]
-    fn at(&self, y: usize, x: usize) -> usize {
-        (self.rows[y] + self.columns[x]) * self.lanes
-    }
-}
-
-/// For each place along an axis the index of its set, and the sets: which taps lie on pads.
-fn missing(spec: &ConvSpec, axis: usize) -> (Vec<usize>, Vec<Vec<bool>>) {
-    let (extent, outputs) =
-        [(spec.input.height, spec.output.height), (spec.input.width, spec.output.width)][axis];
-    let mut sets: Vec<Vec<bool>> = Vec::new();
-    let of_output = |at: usize| {
-        let set: Vec<bool> = (0..spec.kernel[axis])
-            .map(|k| {
-                let tap = at * spec.strides[axis] + k * spec.dilations[axis];
-                tap < spec.pads[axis] || tap - spec.pads[axis] >= extent
-            })
-            .collect();
-        sets.iter().position(|known| *known == set).unwrap_or_else(|| {
-            sets.push(set);
-            sets.len() - 1
-        })
-    };
-    ((0..outputs).map(of_output).collect(), sets)
 }
 
 struct Part<'a> {
-    conv: &'a SignConv,
+    conv: &'a BitConv,
     layer: Layer<'a>,
     panels: Range<usize>,
     pixels: Range<usize>,
@@ -350,7 +373,7 @@ impl SignTask for Part<'_> {
         for panel in self.panels.clone() {
             // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
             unsafe {
-                match (tile, self.conv.planes) {
+                match (tile, self.conv.digits.words()) {
                     (8, 1) => self.tiles::<S, 8, 1>(signs, panel),
                     (8, _) => self.tiles::<S, 8, 2>(signs, panel),
                     (7, 1) => self.tiles::<S, 7, 1>(signs, panel),
@@ -366,27 +389,28 @@ impl SignTask for Part<'_> {
 }
 
 impl Part<'_> {
-    /// Tiles of `R` pixels and `P` planes of weights; the last one overlaps the one before it.
+    /// Tiles of `R` pixels and weights of `W` words a plane; the last tile overlaps the one before it.
     /// # Safety
     /// The pixels are pixels of the result, at least `R`; no other thread writes the same.
     #[inline(always)]
-    unsafe fn tiles<S: Signs, const R: usize, const P: usize>(&self, signs: S, index: usize) {
+    unsafe fn tiles<S: Signs, const R: usize, const W: usize>(&self, signs: S, index: usize) {
         let (conv, arch) = (self.conv, signs.codes());
         let (panel, width) = (&conv.panels[index], conv.spec.output.width);
         let columns = 2 * <S::A as Arch>::LANES;
-        let inner = conv.offsets.len();
-        let weights = &conv.words[panel.words * P..][..inner * P * columns];
+        let (inner, planes) = (conv.offsets.len(), conv.digits.planes);
+        let weights = &conv.words[panel.words * planes * W..][..inner * planes * W * columns];
         let bounds = arch.bounds(self.layer.write.last_clamp());
-        // Counts of 15 bits are multiplied by -2 * unit, in the lower half of each lane.
-        let short = inner * WORD <= i16::MAX as usize;
-        let factor = arch.splat(u32::from((-2 * i16::from(conv.unit)).cast_unsigned()));
+        // Counts of 15 bits are multiplied in the lower half of each lane.
+        let most = conv.values.levels() as usize * ((1 << planes) - 1) * inner * WORD;
+        let short = most <= i16::MAX as usize;
+        let scale = i16::from(conv.values.step) * i16::from(conv.digits.unit);
+        let factor = arch.splat(u32::from((-scale).cast_unsigned()));
         for first in self.pixels.clone().step_by(R) {
             let first = first.min(self.pixels.end - R);
             let at = [first / width, first % width];
-            // SAFETY: every word of every tap lies inside the input; the weights were sliced to their length.
-            let counts = unsafe {
-                counts::<S, R, P>(signs, self.layer.taps(at), &conv.offsets, weights.as_ptr())
-            };
+            // SAFETY: every word of every tap and plane lies inside the input; the weights were sliced to their length.
+            let counts =
+                unsafe { self.counts::<S, R, W>(signs, self.layer.taps(at), weights.as_ptr()) };
             let mut sums = [[arch.splat(0); 2]; R];
             let pixels = pixels::<R>(at, width);
             for ((sums, counts), [y, x]) in sums.iter_mut().zip(counts).zip(pixels) {
@@ -398,7 +422,7 @@ impl Part<'_> {
                     *sum = if short {
                         arch.dot_i16(bias, count, factor)
                     } else {
-                        arch.sub_i32(bias, shifted(arch, count, 2 * u32::from(conv.unit)))
+                        arch.sub_i32(bias, shifted(arch, count, scale))
                     };
                 }
             }
@@ -411,27 +435,74 @@ impl Part<'_> {
                         finish(arch, bounds, sums, factors, places);
                     }
                 },
-                Ending::Bits { at_least, inverted } => {
-                    let at_least = &at_least[panel.column..][..columns];
+                Ending::Bits { planes, at_least, inverted } => {
+                    let (plane, lanes) = (conv.spec.output.pixel / planes, conv.edges.lanes());
                     for (sums, [y, x]) in sums.into_iter().zip(pixels) {
-                        // SAFETY: the panel has two vectors of thresholds.
-                        let bits = unsafe { bits_of(signs, sums, at_least.as_ptr()) };
-                        let pixel = conv.spec.output.at(y, x);
-                        // SAFETY: the pixel has the bytes of this panel's bits.
-                        unsafe {
-                            let to = self.layer.images.codes.add(pixel + panel.output / 8);
-                            store_bits(to, bits ^ inverted[index], columns / 8);
+                        let mut words = [0; PLANES_MAX];
+                        for (level, at_least) in at_least.chunks_exact(lanes).enumerate() {
+                            let at_least = &at_least[panel.column..][..columns];
+                            // SAFETY: the panel has two vectors of thresholds.
+                            let reached = unsafe { reached(signs, sums, at_least.as_ptr()) };
+                            flip(&mut words, level, reached);
+                        }
+                        let pixel = conv.spec.output.at(y, x) + panel.output / 8;
+                        for (number, bits) in words[..*planes].iter().enumerate() {
+                            // SAFETY: each plane of the pixel has the bytes of this panel's bits.
+                            unsafe {
+                                let to = self.layer.images.codes.add(pixel + number * plane);
+                                store_bits(to, bits ^ inverted[index], columns / 8);
+                            }
                         }
                     }
                 }
             }
         }
     }
+
+    /// How often the bits of `R` pixels differ from the signs of two vectors of outputs, times the powers of two of their planes.
+    /// # Safety
+    /// The words of every plane are readable at each pixel and offset, and the weights are those of a panel.
+    #[inline(always)]
+    unsafe fn counts<S: Signs, const R: usize, const W: usize>(
+        &self,
+        signs: S,
+        x: [*const u8; R],
+        weights: *const u32,
+    ) -> [[V<S>; 2]; R] {
+        let (conv, arch) = (self.conv, signs.codes());
+        let plane = conv.spec.input.pixel / conv.values.planes;
+        let words = conv.offsets.len() * W * 2 * <S::A as Arch>::LANES;
+        let mut counts = [[arch.splat(0); 2]; R];
+        // The powers of two of both sides, from the greatest sum of them on.
+        for power in (0..conv.values.planes + conv.digits.planes - 1).rev() {
+            let least = (power + 1).saturating_sub(conv.digits.planes);
+            for of_x in least..conv.values.planes.min(power + 1) {
+                let mut pixels = x;
+                for pixel in &mut pixels {
+                    *pixel = pixel.wrapping_add(of_x * plane);
+                }
+                // SAFETY: as this function's.
+                unsafe {
+                    let weights = weights.add((power - of_x) * words);
+                    add_counts::<S, R, W>(signs, &mut counts, pixels, &conv.offsets, weights);
+                }
+            }
+            if power == 0 {
+                break;
+            }
+            for counts in &mut counts {
+                for count in counts {
+                    *count = arch.add_i32(*count, *count);
+                }
+            }
+        }
+        counts
+    }
 }
 
 /// `count * factor`, a power of two, by doubling.
 #[inline(always)]
-fn shifted<A: Arch>(arch: A, count: A::V, factor: u32) -> A::V {
+fn shifted<A: Arch>(arch: A, count: A::V, factor: i16) -> A::V {
     let mut scaled = count;
     for _ in 0..factor.trailing_zeros() {
         scaled = arch.add_i32(scaled, scaled);
@@ -457,7 +528,7 @@ fn pixels<const R: usize>([mut y, mut x]: [usize; 2], width: usize) -> [[usize; 
 /// # Safety
 /// Two vectors are readable at `at_least`.
 #[inline(always)]
-unsafe fn bits_of<S: Signs>(signs: S, sums: [V<S>; 2], at_least: *const i32) -> u32 {
+unsafe fn reached<S: Signs>(signs: S, sums: [V<S>; 2], at_least: *const i32) -> u32 {
     let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
     // SAFETY: as this function's.
     let [low, high] =
@@ -480,24 +551,24 @@ unsafe fn store_bits(to: *mut u8, bits: u32, len: usize) {
     }
 }
 
-/// How often the signs of `R` pixels differ from those of two vectors of outputs.
+/// Adds how often the bits of one plane of `R` pixels differ from the signs of one of two vectors of outputs.
 /// # Safety
-/// Four bytes are readable at each pixel and offset, and two vectors of `P` planes for each offset.
+/// Four bytes are readable at each pixel and offset, and two vectors of `W` words for each offset.
 #[inline(always)]
-unsafe fn counts<S: Signs, const R: usize, const P: usize>(
+unsafe fn add_counts<S: Signs, const R: usize, const W: usize>(
     signs: S,
+    counts: &mut [[V<S>; 2]; R],
     x: [*const u8; R],
     offsets: &[u32],
     mut weights: *const u32,
-) -> [[V<S>; 2]; R] {
+) {
     let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
-    let mut counts = [[arch.splat(0); 2]; R];
     for &offset in offsets {
-        let mut w = [[arch.splat(0); 2]; P];
-        for (plane, w) in w.iter_mut().enumerate() {
+        let mut w = [[arch.splat(0); 2]; W];
+        for (word, w) in w.iter_mut().enumerate() {
             for (n, w) in w.iter_mut().enumerate() {
                 // SAFETY: as this function's.
-                *w = unsafe { arch.load(weights.add((2 * plane + n) * lanes)) };
+                *w = unsafe { arch.load(weights.add((2 * word + n) * lanes)) };
             }
         }
         for (counts, x) in counts.iter_mut().zip(x) {
@@ -505,115 +576,14 @@ unsafe fn counts<S: Signs, const R: usize, const P: usize>(
             let word = unsafe { x.add(offset as usize).cast::<u32>().read_unaligned() };
             let x = arch.splat(u32::from_le(word));
             for (n, count) in counts.iter_mut().enumerate() {
-                *count = if P == 1 {
+                *count = if W == 1 {
                     signs.differing(*count, x, w[0][n])
                 } else {
-                    signs.differing_in(*count, x, (w[0][n], w[P - 1][n]))
+                    signs.differing_in(*count, x, (w[0][n], w[W - 1][n]))
                 };
             }
         }
         // SAFETY: the weights of this word are followed by those of the next.
-        weights = unsafe { weights.add(2 * P * lanes) };
-    }
-    counts
-}
-
-/// The signs of images of codes: a bit is set where the code of its channel reaches the threshold.
-#[derive(Clone, Debug)]
-pub struct PackSigns {
-    isa: Isa,
-    channels: usize,
-    /// Whole blocks; 0 beyond the channels.
-    at_least: Vec<u8>,
-    /// Bits to turn round, a word for each block.
-    inverted: Vec<u64>,
-}
-
-/// Codes that are compared at once.
-const BLOCK: usize = 64;
-
-impl PackSigns {
-    /// # Panics
-    /// When the lists of thresholds have not the same length.
-    #[must_use]
-    pub fn new(isa: Isa, thresholds: &Thresholds) -> Self {
-        let channels = thresholds.at_least.len();
-        assert_eq!(thresholds.inverted.len(), channels, "a threshold for each channel");
-        let blocks = channels.div_ceil(BLOCK);
-        let (mut at_least, mut inverted) = (vec![0; blocks * BLOCK], vec![0; blocks]);
-        let each = thresholds.at_least.iter().zip(&thresholds.inverted);
-        for (channel, (&least, &turned)) in each.enumerate() {
-            // A code that none reaches is one that all reach, turned round.
-            let never = least > 255;
-            at_least[channel] = if never { 0 } else { least.max(0) as u8 };
-            inverted[channel / BLOCK] |= u64::from(turned != never) << (channel % BLOCK);
-        }
-        for channel in channels..blocks * BLOCK {
-            inverted[channel / BLOCK] |= 1 << (channel % BLOCK);
-        }
-        Self { isa, channels, at_least, inverted }
-    }
-
-    /// Writes the bits of an image, but not those of its border.
-    /// # Panics
-    /// When the images have not the same extent, or are shorter than their layouts say, or the thresholds are those of another
-    /// number of channels.
-    pub fn run(&self, (codes, x): (&ImageLayout, &[u8]), (bits, out): (&ImageLayout, &mut [u8])) {
-        assert!(
-            [codes.height, codes.width, codes.channels] == [bits.height, bits.width, bits.channels],
-            "both images have the same extent"
-        );
-        assert!(
-            8 * bits.pixel >= bits.channels && bits.pixel.is_multiple_of(4),
-            "a pixel holds its bits in words"
-        );
-        assert_eq!(self.channels, codes.channels, "a threshold for each channel");
-        for y in 0..codes.height {
-            let from = &x[codes.at(y, 0)..][..codes.width * codes.pixel];
-            let to = &mut out[bits.at(y, 0)..][..bits.width * bits.pixel];
-            self.isa.dispatch(PackRow {
-                signs: self,
-                from: (from, codes.pixel),
-                to: (to, bits.pixel),
-            });
-        }
-    }
-}
-
-/// A row of pixels of so many bytes.
-struct PackRow<'a> {
-    signs: &'a PackSigns,
-    from: (&'a [u8], usize),
-    to: (&'a mut [u8], usize),
-}
-
-impl Task for PackRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<A: Codes>(self, arch: A) {
-        let PackRow { signs, from, to } = self;
-        let channels = signs.channels;
-        for (from, to) in from.0.chunks_exact(from.1).zip(to.0.chunks_exact_mut(to.1)) {
-            let blocks = signs.at_least.chunks_exact(BLOCK).zip(&signs.inverted).enumerate();
-            for (block, (at_least, inverted)) in blocks {
-                let from = &from[block * BLOCK..channels.min((block + 1) * BLOCK)];
-                let mut padded = [0; BLOCK];
-                let codes = from.first_chunk().unwrap_or_else(|| {
-                    padded[..from.len()].copy_from_slice(from);
-                    &padded
-                });
-                let least = at_least.first_chunk().expect("a block of thresholds");
-                let bits = arch.reach(codes, least) ^ inverted;
-                let to = &mut to[block * BLOCK / 8..];
-                // Pixels are words of 4 bytes.
-                if let Some(to) = to.first_chunk_mut() {
-                    *to = bits.to_le_bytes();
-                } else if let Some(to) = to.first_chunk_mut() {
-                    *to = (bits as u32).to_le_bytes();
-                }
-            }
-            to.iter_mut().skip(signs.inverted.len() * BLOCK / 8).for_each(|byte| *byte = 0);
-        }
+        weights = unsafe { weights.add(2 * W * lanes) };
     }
 }

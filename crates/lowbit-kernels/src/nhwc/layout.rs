@@ -1,5 +1,7 @@
 //! Where the pixels of an image lie.
 
+use std::ops::Range;
+
 /// One image of bytes in NHWC with a border of whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageLayout {
@@ -22,10 +24,19 @@ impl ImageLayout {
         Self { height, width, channels, pixel: channels.next_multiple_of(4), border }
     }
 
-    /// A layout of images of bits, whose pixels are whole words of 32 bits: channel `c` is bit `c % 8` of byte `c / 8`.
+    /// A layout of images of bits. Each pixel has its planes one after the other, each of whole words of 32 bits: channel `c` is bit
+    /// `c % 8` of byte `c / 8`.
     #[must_use]
-    pub fn bits(height: usize, width: usize, channels: usize, border: [usize; 4]) -> Self {
-        Self { height, width, channels, pixel: channels.div_ceil(32) * 4, border }
+    pub fn bits([height, width, channels]: [usize; 3], planes: usize, border: [usize; 4]) -> Self {
+        let mut layout = Self { height, width, channels, pixel: 0, border };
+        layout.pixel = planes * layout.plane();
+        layout
+    }
+
+    /// Bytes of a plane of bits in a pixel.
+    #[must_use]
+    pub fn plane(&self) -> usize {
+        self.channels.div_ceil(32) * 4
     }
 
     /// Bytes of a row with its border.
@@ -67,6 +78,14 @@ impl ImageLayout {
     #[inline(always)]
     pub fn pixels_mut<'a>(&self, image: &'a mut [u8], y: usize) -> &'a mut [u8] {
         &mut image[self.at(y, 0)..][..self.width * self.pixel]
+    }
+
+    /// The bytes of some rows, and how they lie there: as an image without a border above and below.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>) -> (Range<usize>, Self) {
+        let [top, left, _, right] = self.border;
+        let bytes = (top + rows.start) * self.row()..(top + rows.end) * self.row();
+        (bytes, Self { height: rows.len(), border: [0, left, 0, right], ..*self })
     }
 
     /// Writes `code` to every byte of the border.

@@ -1,6 +1,6 @@
 //! The convolution of codes by its definition: what every tier is tested against.
 
-use super::bits::Thresholds;
+use super::bits::{Thresholds, Values};
 use super::spec::{ConvSpec, Finish};
 
 /// The exact sums of `(x - x_zero_point) * weight` in `i64`, `[y][x][channel]`; `weights` is `[o, i / groups, kh, kw]`.
@@ -28,11 +28,11 @@ pub fn sums(spec: &ConvSpec, x: &[u8], x_zero_point: u8, weights: &[i8]) -> Vec<
     sums
 }
 
-/// The exact sums of products of signs, `[y][x][channel]`, of an image of bits; taps on pads add 0. `weights` is `[o, i, kh, kw]`.
+/// The exact sums of products of an image of bits, `[y][x][channel]`; taps on pads add 0. `weights` is `[o, i, kh, kw]`.
 /// # Panics
 /// When a slice is shorter than the sizes say.
 #[must_use]
-pub fn sign_sums(spec: &ConvSpec, x: &[u8], weights: &[i8]) -> Vec<i64> {
+pub fn bit_sums(spec: &ConvSpec, x: &[u8], weights: &[i8], values: Values) -> Vec<i64> {
     let (channels, [kh, kw]) = (spec.input.channels, spec.kernel);
     let inside = |at: usize, k: usize, axis: usize, extent: usize| {
         let tap = at * spec.strides[axis] + k * spec.dilations[axis];
@@ -44,10 +44,16 @@ pub fn sign_sums(spec: &ConvSpec, x: &[u8], weights: &[i8]) -> Vec<i64> {
         for channel in 0..channels {
             for ky in (0..kh).filter(|&ky| inside(y, ky, 0, spec.input.height)) {
                 for kx in (0..kw).filter(|&kx| inside(column, kx, 1, spec.input.width)) {
-                    let byte = x[spec.tap([y, column], [ky, kx]) + channel / 8];
-                    let sign = if byte >> (channel % 8) & 1 == 1 { 1 } else { -1 };
+                    let pixel = &x[spec.tap([y, column], [ky, kx])..];
+                    let code: i64 = (0..values.planes)
+                        .map(|plane| {
+                            let byte = pixel[plane * spec.input.plane() + channel / 8];
+                            i64::from(byte >> (channel % 8) & 1) << plane
+                        })
+                        .sum();
+                    let value = i64::from(values.step) * code - i64::from(values.zero);
                     let weight = weights[((output * channels + channel) * kh + ky) * kw + kx];
-                    sum += sign * i64::from(weight);
+                    sum += value * i64::from(weight);
                 }
             }
         }
@@ -67,8 +73,13 @@ pub fn bits(spec: &ConvSpec, sums: &[i64], thresholds: &Thresholds, out: &mut [u
         if output == 0 {
             pixel.fill(0);
         }
-        let bit = (sum >= i64::from(thresholds.at_least[output])) != thresholds.inverted[output];
-        pixel[output / 8] |= u8::from(bit) << (output % 8);
+        let reached = |at_least: &&Vec<i32>| sum >= i64::from(at_least[output]);
+        let code = thresholds.at_least.iter().filter(reached).count();
+        let code = if thresholds.inverted[output] { !code } else { code };
+        for plane in 0..thresholds.planes() {
+            let bit = (code >> plane & 1) as u8;
+            pixel[plane * spec.output.plane() + output / 8] |= bit << (output % 8);
+        }
     });
 }
 

@@ -10,11 +10,15 @@
 //! ```
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use super::conv::share;
+use super::layout::ImageLayout;
 
 /// How long a worker looks for the next job before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
@@ -123,6 +127,45 @@ impl Pool {
         shared.take_parts(Job { run, parts });
         drop(closed);
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a part of a job panicked");
+    }
+}
+
+/// Bytes of an image below which its rows stay on one thread: waking another takes as long as they do.
+const FEW_BYTES: usize = 16 << 10;
+
+impl Pool {
+    /// Calls `run` with stretches of rows that together are all those of an image: their numbers, their bytes, and how they lie there.
+    /// # Panics
+    /// When the image is shorter than its layout says, or a part panicked.
+    pub fn run_rows(
+        &self,
+        (image, layout): (&mut [u8], &ImageLayout),
+        run: &(dyn Fn(Range<usize>, &mut [u8], &ImageLayout) + Sync),
+    ) {
+        assert!(image.len() >= layout.len(), "an image has the length of its layout");
+        let parts = if layout.len() < FEW_BYTES { 1 } else { self.threads().min(layout.height) };
+        let image = Shareable(image.as_mut_ptr());
+        self.run(parts, &|part| {
+            let rows = share(layout.height, part, parts);
+            let (bytes, own) = layout.rows(rows.clone());
+            // SAFETY: the rows lie in the image, which is borrowed here, and parts have no row in common.
+            let image =
+                unsafe { std::slice::from_raw_parts_mut(image.at(bytes.start), bytes.len()) };
+            run(rows, image, &own);
+        });
+    }
+}
+
+/// The image whose rows threads write.
+struct Shareable(*mut u8);
+
+// SAFETY: threads make slices of different rows of it.
+unsafe impl Sync for Shareable {}
+
+impl Shareable {
+    /// Byte `offset`.
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
     }
 }
 

@@ -103,7 +103,7 @@ impl Network {
         let [table] = tables[..] else { return false };
         let (from, to) = (step.inputs[0], step.outputs[0]);
         let Some(maker) = self.only_maker(from) else { return false };
-        if self.signs(to).is_some() && self.signs(self.steps[maker].inputs[0]).is_none() {
+        if self.is_signs(to) && !self.is_signs(self.steps[maker].inputs[0]) {
             // Only a convolution of signs writes signs as bits; behind any other they are packed from its codes.
             return false;
         }

@@ -158,24 +158,6 @@ per_tier! {
 }
 
 per_tier! {
-    // A bit for each channel: whether the entry lies above the zero point.
-    fn signs(how: (&'a [[u8; 256]], u8), from: From<'a>, to: To<'a>) {
-        let (tables, zero_point) = how;
-        let (layout, words) = (from.1, to.1.pixel);
-        for y in 0..layout.height {
-            let from = from.1.pixels(from.0, y).chunks_exact(layout.pixel);
-            for (to, from) in to.1.pixels_mut(to.0, y).chunks_exact_mut(words).zip(from) {
-                to.fill(0);
-                for (c, &code) in from[..layout.channels].iter().enumerate() {
-                    let table = &tables[if tables.len() == 1 { 0 } else { c }];
-                    to[c / 8] |= u8::from(table[usize::from(code)] > zero_point) << (c % 8);
-                }
-            }
-        }
-    }
-}
-
-per_tier! {
     #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "images are small")]
     fn global_average(how: &'a GlobalAverage, offset: i32, from: From<'a>, to: To<'a>) {

@@ -3,13 +3,13 @@
 use lowbit_graph::Workspace;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
-    self, ConvSpec, Depthwise, ImageLayout, Operands, PackSigns, Pool, Requantize, ResidualAdd,
-    SignConv, SignFinish, WeightForm, lookup,
+    self, BitConv, BitFinish, ConvSpec, Depthwise, ImageLayout, Operands, PackBits, Pool,
+    Requantize, ResidualAdd, WeightForm, lookup,
 };
 use lowbit_tensor::{DType, Tensor};
 
-use super::signs::Signs;
-use super::{Memory, Plan, StepInfo, glue};
+use super::bits::{Bits, Choice};
+use super::{Layouts, Memory, Plan, Slot, StepInfo, glue};
 use crate::network::{self, Conv, Finish, Island, Kind, Network, Step, ValueIndex};
 
 /// A step that can run.
@@ -19,6 +19,10 @@ pub(super) struct Compiled {
     run: Run,
     inputs: Vec<ValueIndex>,
     outputs: Vec<ValueIndex>,
+    /// Whether it writes the bits of its result alone.
+    to_bits: bool,
+    /// What makes bits of the codes that it writes.
+    pack: Option<PackBits>,
 }
 
 #[derive(Debug)]
@@ -27,59 +31,97 @@ enum Run {
     Depthwise(nhwc::Depthwise),
     FloatConv(nhwc::Conv),
     /// A convolution of bits.
-    Signs(Box<SignConv>),
-    FloatSigns(Box<SignConv>),
+    Bits(Box<BitConv>),
+    FloatBits(Box<BitConv>),
     /// A table whose results are bits.
-    Pack(PackSigns),
-    /// The same, looked up: bits are set where entries are above the zero point.
-    PackTables(Vec<[u8; 256]>, u8),
+    Pack(PackBits),
     /// What is no convolution runs by the network's own numbers.
     Plain(Kind),
 }
 
-/// How values lie: their layouts, and which are bits.
+/// How values lie.
 #[derive(Clone, Copy)]
 pub(super) struct Lies<'a> {
-    pub(super) layouts: &'a [ImageLayout],
-    pub(super) signs: &'a [Option<Signs>],
+    pub(super) layouts: &'a Layouts,
+    pub(super) choice: &'a Choice,
 }
 
 impl Compiled {
-    pub(super) fn new(isa: Isa, step: &Step, network: &Network, lies: Lies<'_>) -> Compiled {
+    /// Step `number` of a network.
+    pub(super) fn new(isa: Isa, number: usize, network: &Network, lies: Lies<'_>) -> Compiled {
+        let step = &network.steps[number];
         let (x, y) = (step.inputs[0], step.outputs[0]);
+        let bits = lies.choice.bits[y].as_ref();
+        let (alone, beside): (Vec<&Bits>, Vec<&Bits>) =
+            bits.into_iter().partition(|bits| bits.alone);
+        let alone = alone.first().map(|bits| &bits.thresholds);
         let mut info = StepInfo {
             name: step.name.clone(),
             kind: step.kind.label(),
             kernel: None,
-            on_signs: false,
+            bit_passes: 0,
+            writes_bits: alone.is_some(),
             macs: 0,
             weight_bytes: 0,
             output: network.values[y].image(),
         };
         let run = match &step.kind {
+            Kind::Conv(conv) if lies.choice.on_bits[number] => {
+                let few = network.few(x).expect("codes that lie as bits are few");
+                let spec = spec(conv, step, lies, [true, alone.is_some()]);
+                info.macs = spec.macs();
+                let finish = match alone {
+                    Some(thresholds) => BitFinish::Bits(thresholds.clone()),
+                    None => BitFinish::Sums(finish(conv, step, lies)),
+                };
+                let packed = BitConv::new(isa, spec, &conv.weights, few.values, finish);
+                info.bit_passes = packed.passes();
+                (info.kernel, info.weight_bytes) =
+                    (Some(packed.kernel_name()), packed.weight_bytes());
+                let floats = matches!(conv.finish, Finish::Floats(_));
+                if floats { Run::FloatBits(packed.into()) } else { Run::Bits(packed.into()) }
+            }
             Kind::Conv(conv) => {
-                let spec = spec(conv, step, lies.layouts);
+                let spec = spec(conv, step, lies, [false; 2]);
                 info.macs = spec.macs();
                 let zero_point = network.values[x].codes().map_or(0, |codes| codes.zero_point);
-                let (run, kernel, weight_bytes) =
-                    convolution(isa, conv, spec, (lies, step, zero_point));
+                let finish = finish(conv, step, lies);
+                let (run, kernel, weight_bytes) = convolution(isa, conv, spec, zero_point, finish);
                 (info.kernel, info.weight_bytes) = (Some(kernel), weight_bytes);
-                info.on_signs = lies.signs[x].is_some();
                 run
             }
-            Kind::Table(tables) if let Some(signs) = &lies.signs[y] => {
-                info.kind = "signs";
-                match &signs.thresholds {
-                    Some(thresholds) => Run::Pack(PackSigns::new(isa, thresholds)),
-                    None => {
-                        let codes = network.values[y].codes().expect("signs are codes");
-                        Run::PackTables(tables.clone(), codes.zero_point)
-                    }
-                }
+            Kind::Table(_) if let Some(thresholds) = alone => {
+                info.kind = "pack";
+                Run::Pack(PackBits::new(isa, thresholds))
             }
             plain => Run::Plain(plain.clone()),
         };
-        Compiled { info, run, inputs: step.inputs.clone(), outputs: step.outputs.clone() }
+        Compiled {
+            info,
+            run,
+            inputs: step.inputs.clone(),
+            outputs: step.outputs.clone(),
+            to_bits: alone.is_some(),
+            pack: beside.first().map(|bits| PackBits::new(isa, &bits.thresholds)),
+        }
+    }
+
+    /// Where its first operand lies.
+    fn from<'a>(&self, plan: &'a Plan) -> &'a Slot {
+        let value = self.inputs[0];
+        match &self.run {
+            Run::Bits(_) | Run::FloatBits(_) => {
+                plan.bits[value].as_ref().expect("it was laid out as bits")
+            }
+            _ => &plan.slots[value],
+        }
+    }
+
+    /// Where its result lies.
+    fn to<'a>(&self, plan: &'a Plan) -> &'a Slot {
+        let value = self.outputs[0];
+        let bits = plan.bits[value].as_ref().filter(|_| self.to_bits);
+        bits.unwrap_or(&plan.slots[value])
     }
 
     pub(super) fn info(&self) -> &StepInfo {
@@ -91,14 +133,14 @@ impl Compiled {
     }
 
     pub(super) fn run(&self, plan: &Plan, input: &[f32], memory: &mut Memory, pool: &Pool) {
-        let (x, y) = (&plan.slots[self.inputs[0]], &plan.slots[self.outputs[0]]);
+        let (x, y) = (self.from(plan), self.to(plan));
         match &self.run {
             Run::FloatConv(conv) => conv.run_float(
                 &memory.arena[x.range.clone()],
                 &mut memory.floats[y.range.clone()],
                 pool,
             ),
-            Run::FloatSigns(conv) => conv.run_float(
+            Run::FloatBits(conv) => conv.run_float(
                 &memory.arena[x.range.clone()],
                 &mut memory.floats[y.range.clone()],
                 pool,
@@ -119,16 +161,11 @@ impl Compiled {
                 &mut memory.floats[y.range.clone()],
             ),
             Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
-            Run::Conv(_)
-            | Run::Depthwise(_)
-            | Run::Signs(_)
-            | Run::Pack(_)
-            | Run::PackTables(..)
-            | Run::Plain(_) => {
+            Run::Conv(_) | Run::Depthwise(_) | Run::Bits(_) | Run::Pack(_) | Run::Plain(_) => {
                 self.run_on_codes(plan, (&mut memory.arena, &mut memory.row), pool);
             }
         }
-        self.fill_borders(plan, memory);
+        self.pack_and_fill(plan, memory, pool);
     }
 
     /// Runs several images, each in its own memory, on this thread. The images of a convolution share the way of its weights to the core.
@@ -138,7 +175,7 @@ impl Compiled {
         inputs: impl Iterator<Item = &'a [f32]>,
         (memories, pool): (&mut [Memory], &Pool),
     ) {
-        let (x, y) = (&plan.slots[self.inputs[0]], &plan.slots[self.outputs[0]]);
+        let (x, y) = (self.from(plan), self.to(plan));
         match &self.run {
             Run::Conv(conv) => conv.run_each(memories.iter_mut().map(|memory| {
                 let (out, rest) = split(&mut memory.arena, y.range.clone());
@@ -156,22 +193,24 @@ impl Compiled {
                 return;
             }
         }
-        memories.iter_mut().for_each(|memory| self.fill_borders(plan, memory));
+        memories.iter_mut().for_each(|memory| self.pack_and_fill(plan, memory, pool));
     }
 
     /// Bytes that its codes take, read and written.
     pub(super) fn code_bytes(&self, plan: &Plan) -> usize {
-        let values = self.inputs.iter().chain(&self.outputs).map(|&value| &plan.slots[value]);
-        values.filter(|slot| slot.codes.is_some()).map(|slot| slot.range.len()).sum()
+        let rest = self.inputs[1..].iter().chain(&self.outputs[1..]);
+        let rest = rest.map(|&value| &plan.slots[value]);
+        let all = rest.chain([self.from(plan), self.to(plan)]);
+        all.filter(|slot| slot.codes.is_some()).map(|slot| slot.range.len()).sum()
     }
 
     /// Steps whose operands and result are all codes.
     fn run_on_codes(&self, plan: &Plan, (arena, row): (&mut [u8], &mut [u8]), pool: &Pool) {
         let isa = plan.isa;
-        let (x, y) = (&plan.slots[self.inputs[0]], &plan.slots[self.outputs[0]]);
+        let (x, y) = (self.from(plan), self.to(plan));
         let (out, rest) = split(arena, y.range.clone());
         let image = |index: usize| {
-            let slot = &plan.slots[self.inputs[index]];
+            let slot = if index == 0 { x } else { &plan.slots[self.inputs[index]] };
             (rest.get(&slot.range), &slot.layout)
         };
         let (from, to) = (image(0), (&mut *out, &y.layout));
@@ -181,19 +220,27 @@ impl Compiled {
                 return conv.run(from.0, residual(), to.0, pool);
             }
             Run::Depthwise(conv) => return conv.run(from.0, residual(), to.0, pool),
-            Run::Signs(conv) | Run::FloatSigns(conv) => {
+            Run::Bits(conv) | Run::FloatBits(conv) => {
                 return conv.run(from.0, residual(), to.0, pool);
             }
-            Run::PackTables(tables, zero_point) => {
-                return glue::signs(isa, (tables, *zero_point), from, to);
+            Run::Pack(bits) => {
+                return pool.run_rows(to, &|rows, to, layout| {
+                    let (from, from_layout) = part(from, &rows);
+                    bits.run((&from_layout, from), (layout, to));
+                });
             }
-            Run::Pack(signs) => return signs.run((from.1, from.0), (to.1, to.0)),
             Run::Plain(kind) => kind,
         };
         match kind {
-            Kind::Add(add) => glue::add(isa, add, x.offset(), [from, image(1)], to),
+            Kind::Add(add) => pool.run_rows(to, &|rows, to, layout| {
+                let [a, b] = [from, image(1)].map(|image| part(image, &rows));
+                glue::add(isa, add, x.offset(), [(a.0, &a.1), (b.0, &b.1)], (to, layout));
+            }),
             Kind::Mul(mul) => glue::mul(isa, mul, x.offset(), [from, image(1)], to),
-            Kind::Table(tables) => lookup(isa, tables, from, to),
+            Kind::Table(tables) => pool.run_rows(to, &|rows, to, layout| {
+                let (from, from_layout) = part(from, &rows);
+                lookup(isa, tables, (from, &from_layout), (to, layout));
+            }),
             Kind::GlobalAverage(mean) => glue::global_average(isa, mean, x.offset(), from, to),
             Kind::AveragePool(mean) => glue::average_pool(isa, mean, x.offset(), from, to),
             Kind::MaxPool(window) => glue::max_pool(isa, window, from, row, to),
@@ -255,14 +302,26 @@ impl Compiled {
         }
     }
 
-    /// Fills the borders of the results that are codes.
-    fn fill_borders(&self, plan: &Plan, memory: &mut Memory) {
+    /// Makes bits of the codes of the result where they are wanted, and fills the borders.
+    fn pack_and_fill(&self, plan: &Plan, memory: &mut Memory, pool: &Pool) {
         for &output in &self.outputs {
-            let slot = &plan.slots[output];
-            if let Some(codes) = slot.codes
-                && slot.layout.border != [0; 4]
-            {
-                slot.layout.fill_border(&mut memory.arena[slot.range.clone()], codes.zero_point);
+            let (codes, bits) = (&plan.slots[output], plan.bits[output].as_ref());
+            if let Some((pack, bits)) = self.pack.as_ref().zip(bits) {
+                let (out, rest) = split(&mut memory.arena, bits.range.clone());
+                let from = (rest.get(&codes.range), &codes.layout);
+                pool.run_rows((out, &bits.layout), &|rows, to, layout| {
+                    let (from, from_layout) = part(from, &rows);
+                    pack.run((&from_layout, from), (layout, to));
+                });
+            }
+            for slot in bits.into_iter().chain([codes]) {
+                if let Some(codes) = slot.codes
+                    && slot.layout.border != [0; 4]
+                    && !slot.range.is_empty()
+                {
+                    let image = &mut memory.arena[slot.range.clone()];
+                    slot.layout.fill_border(image, codes.zero_point);
+                }
             }
         }
     }
@@ -292,10 +351,24 @@ fn split(arena: &mut [u8], range: std::ops::Range<usize>) -> (&mut [u8], Around<
     (out, Around { before, after, end: range.end })
 }
 
-fn spec(conv: &Conv, step: &Step, layouts: &[ImageLayout]) -> ConvSpec {
+/// Some rows of an image.
+fn part<'a>(
+    (image, layout): (&'a [u8], &ImageLayout),
+    rows: &std::ops::Range<usize>,
+) -> (&'a [u8], ImageLayout) {
+    let (bytes, own) = layout.rows(rows.clone());
+    (&image[bytes], own)
+}
+
+/// The sizes of a convolution; the flags say whether operand and result are bits.
+fn spec(conv: &Conv, step: &Step, lies: Lies<'_>, bits: [bool; 2]) -> ConvSpec {
+    let layout = |value: ValueIndex, bits: bool| {
+        let of_bits = lies.layouts.bits[value].filter(|_| bits);
+        of_bits.unwrap_or(lies.layouts.codes[value])
+    };
     ConvSpec {
-        input: layouts[step.inputs[0]],
-        output: layouts[step.outputs[0]],
+        input: layout(step.inputs[0], bits[0]),
+        output: layout(step.outputs[0], bits[1]),
         kernel: conv.window.kernel,
         strides: conv.window.strides,
         dilations: conv.window.dilations,
@@ -304,15 +377,10 @@ fn spec(conv: &Conv, step: &Step, layouts: &[ImageLayout]) -> ConvSpec {
     }
 }
 
-/// A packed convolution, the kernel's name, and the bytes of its weights.
-fn convolution(
-    isa: Isa,
-    conv: &Conv,
-    spec: ConvSpec,
-    (lies, step, zero_point): (Lies<'_>, &Step, u8),
-) -> (Run, &'static str, usize) {
+/// What becomes of the sums.
+fn finish(conv: &Conv, step: &Step, lies: Lies<'_>) -> nhwc::Finish {
     let bias = conv.bias.clone();
-    let finish = match &conv.finish {
+    match &conv.finish {
         Finish::Floats(scales) => nhwc::Finish::Float { bias, scales: scales.clone() },
         Finish::Codes { multipliers, zero_point: result, range: [low, high], table, add } => {
             let residual = |(add, own_first): &(network::Add, bool)| {
@@ -325,7 +393,7 @@ fn convolution(
                     own_first: *own_first,
                     low: 0,
                     high: 255,
-                    other: lies.layouts[step.inputs[1]],
+                    other: lies.layouts.codes[step.inputs[1]],
                 }
             };
             nhwc::Finish::Codes {
@@ -340,22 +408,18 @@ fn convolution(
                 add: add.as_ref().map(residual),
             }
         }
-    };
-    let floats = matches!(conv.finish, Finish::Floats(_));
-    if let Some(signs) = &lies.signs[step.inputs[0]] {
-        let finish = match &lies.signs[step.outputs[0]] {
-            Some(Signs { thresholds: Some(thresholds), .. }) => {
-                SignFinish::Bits(thresholds.clone())
-            }
-            _ => SignFinish::Sums(finish),
-        };
-        let weights = conv.weights.iter().map(|&weight| weight * signs.distance.cast_signed());
-        let packed = SignConv::new(isa, spec, &weights.collect::<Vec<i8>>(), finish);
-        let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());
-        let packed = Box::new(packed);
-        let run = if floats { Run::FloatSigns(packed) } else { Run::Signs(packed) };
-        return (run, kernel, bytes);
     }
+}
+
+/// A packed convolution of codes, the kernel's name, and the bytes of its weights.
+fn convolution(
+    isa: Isa,
+    conv: &Conv,
+    spec: ConvSpec,
+    zero_point: u8,
+    finish: nhwc::Finish,
+) -> (Run, &'static str, usize) {
+    let floats = matches!(conv.finish, Finish::Floats(_));
     if conv.is_depthwise() && !floats {
         let packed = Depthwise::new(isa, spec, &conv.weights, zero_point, finish);
         let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());

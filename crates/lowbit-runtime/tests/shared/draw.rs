@@ -449,3 +449,82 @@ pub(crate) fn draw_signs(seed: u64) -> (Graph, Vec<usize>) {
     }
     draw.end()
 }
+
+/// Codes of few bits and convolutions of them.
+impl Draw {
+    /// Cuts the last codes down to those of up to five bits, near their zero point.
+    fn clip(&mut self) {
+        let (x, from, size) = self.last;
+        let least = if self.signed { -128 } else { 0 };
+        let zero = self.graph.constant(from[1]).and_then(|zero| zero.to_i64());
+        let zero = zero.map_or(0, |zero| zero[0]);
+        let width = 1 << (1 + self.below(5));
+        let below = if self.below(2) == 0 { 0 } else { self.below(width) as i64 };
+        let low = (zero - below).clamp(least, least + 256 - width as i64);
+        let high = low + width as i64 - 1 - i64::from(self.below(4) == 0);
+        let bound = |draw: &mut Draw, bound: i64| {
+            let bound =
+                if draw.signed { Tensor::scalar(bound as i8) } else { Tensor::scalar(bound as u8) };
+            draw.graph.add_constant("bound", bound)
+        };
+        let bounds = [low, high].map(|b| bound(self, b));
+        let y = self.graph.add_node("clip", Op::Clip, &[x, bounds[0], bounds[1]]);
+        self.last = (y, from, size);
+    }
+
+    /// A convolution of weights of few bits.
+    fn few_conv(&mut self) {
+        let (x, from, [c, h, w]) = self.last;
+        let kernel = [3.min(h), 1 + self.below(3.min(w))];
+        let outputs = 1 + self.below(50);
+        let conv = Conv {
+            strides: [1 + self.below(2), 1 + self.below(2)],
+            pads: [0, 1, 0, 1].map(|a| self.rng.below(kernel[a])),
+            ..Conv::PLAIN
+        };
+        let window = conv.window([h, w], kernel).expect("the kernel fits");
+        let sets: [&[i8]; 6] =
+            [&[-1, 1], &[-1, 0, 1], &[-2, -1, 0, 1], &[-3, -1, 1, 3], &[-8, 16, 24], &[-7, 2, 5]];
+        let set = sets[self.below(6)];
+        let shape = [outputs, c, kernel[0], kernel[1]];
+        let weights = (0..shape.iter().product()).map(|_| set[self.below(set.len())]);
+        let weights = Tensor::new(shape.to_vec(), weights.collect::<Vec<i8>>());
+        let weights = self.graph.add_constant("w", weights);
+        let scales = (0..outputs).map(|_| self.scale()).collect::<Vec<f32>>();
+        let scales = self.graph.add_constant("ws", Tensor::vector(scales));
+        let zeros = self.graph.add_constant("wz", Tensor::vector(vec![0i8; outputs]));
+        let to = self.parameters();
+        let bias = (0..outputs).map(|_| self.below(400) as i32 - 200).collect::<Vec<i32>>();
+        let bias = self.graph.add_constant("bias", Tensor::vector(bias));
+        let inputs = [x, from[0], from[1], weights, scales, zeros, to[0], to[1], bias];
+        let y = self.graph.add_node("few", Op::QLinearConv(conv), &inputs);
+        self.last = (y, to, [outputs, window.output[0], window.output[1]]);
+    }
+}
+
+/// A graph of convolutions of codes of few bits, with what may lie between them, and the dimensions of one image.
+pub(crate) fn draw_few(seed: u64) -> (Graph, Vec<usize>) {
+    let mut draw = Draw::new(seed);
+    for _ in 0..1 + draw.below(4) {
+        let before = draw.last;
+        match draw.below(4) {
+            0 => draw.function(),
+            1 => draw.pool(),
+            _ => {}
+        }
+        draw.clip();
+        let narrow = draw.last;
+        match draw.below(6) {
+            0 => draw.pool(),
+            1 => draw.cut_and_grow(),
+            _ => {}
+        }
+        draw.few_conv();
+        match draw.below(3) {
+            0 => draw.shortcut(before),
+            1 => draw.shortcut(narrow),
+            _ => {}
+        }
+    }
+    draw.end()
+}
