@@ -99,32 +99,8 @@ fn main() {
             });
         }
     }
-    for &(name, channels, outputs, size, kernel, stride) in
-        DENSE.iter().filter(|layer| wanted("signs") && layer.1 >= 64 && layer.4 == 3)
-    {
-        for (values, ternary, kind) in KINDS {
-            let mut spec = dense((name, channels, outputs, size, kernel, stride));
-            let planes = values.planes;
-            spec.input = ImageLayout::bits([size, size, channels], planes, spec.input.border);
-            let extent = spec.output.height;
-            spec.output = ImageLayout::bits([extent, extent, outputs], planes, spec.output.border);
-            let most = if planes == 1 { 1 } else { 3 };
-            let all = noise(spec.weight_len()).into_iter();
-            let weights: Vec<i8> = all
-                .map(|w| match ternary {
-                    true => w.rem_euclid(3) - 1,
-                    false => w.rem_euclid(most + 1) * 2 - most,
-                })
-                .collect();
-            let at_least = vec![vec![3; outputs]; (1 << planes) - 1];
-            let thresholds = Thresholds { at_least, inverted: vec![false; outputs] };
-            let finish = BitFinish::Bits(thresholds);
-            let conv = BitConv::new(isa, spec.clone(), &weights, values, finish);
-            let name = format!("{name} {kind}");
-            report((isa, peak_sign_gmacs), &name, &spec, &pools, &|x, out, pool| {
-                conv.run(x, None, out, pool);
-            });
-        }
+    for &layer in DENSE.iter().filter(|layer| wanted("bits") && layer.1 >= 64 && layer.4 == 3) {
+        on_bits(isa, layer, &pools);
     }
     for &(name, channels, size, kernel, stride) in DEPTHWISE.iter().filter(|layer| wanted(layer.0))
     {
@@ -133,6 +109,34 @@ fn main() {
         let layer = Depthwise::new(isa, spec.clone(), &noise(spec.weight_len()), 3, codes(&spec));
         report((isa, peak_gmacs), name, &spec, &pools, &|x, out, pool| {
             layer.run(x, None, out, pool)
+        });
+    }
+}
+
+/// Convolutions of bits of the sizes of a dense layer.
+fn on_bits(isa: Isa, layer: Dense, pools: &[Pool; 2]) {
+    let (name, channels, outputs, size, ..) = layer;
+    for (values, ternary, kind) in KINDS {
+        let mut spec = dense(layer);
+        let planes = values.planes;
+        spec.input = ImageLayout::bits([size, size, channels], planes, spec.input.border);
+        let extent = spec.output.height;
+        spec.output = ImageLayout::bits([extent, extent, outputs], planes, spec.output.border);
+        let most = if planes == 1 { 1 } else { 3 };
+        let all = noise(spec.weight_len()).into_iter();
+        let weights: Vec<i8> = all
+            .map(|w| match ternary {
+                true => w.rem_euclid(3) - 1,
+                false => w.rem_euclid(most + 1) * 2 - most,
+            })
+            .collect();
+        let at_least = vec![vec![3; outputs]; (1 << planes) - 1];
+        let thresholds = Thresholds { at_least, inverted: vec![false; outputs] };
+        let finish = BitFinish::Bits(thresholds);
+        let conv = BitConv::new(isa, spec.clone(), &weights, values, finish);
+        let name = format!("{name} {kind}");
+        report((isa, peak_sign_gmacs), &name, &spec, pools, &|x, out, pool| {
+            conv.run(x, None, out, pool);
         });
     }
 }

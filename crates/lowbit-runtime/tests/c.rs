@@ -12,7 +12,7 @@ use lowbit_runtime::Network;
 use lowbit_runtime::c::Source;
 use lowbit_tensor::{DType, Rng, Tensor};
 
-use crate::draw::{draw, draw_signs, draw_wide, images};
+use crate::draw::{draw, draw_few, draw_signs, draw_wide, images};
 
 /// A graph, the dimensions of its input, and one input.
 type Case = (Graph, Vec<usize>, Vec<f32>);
@@ -135,6 +135,12 @@ fn drawn_networks_in_c_equal_the_graph_bit_for_bit() {
 fn networks_of_signs_in_c_equal_the_graph_bit_for_bit() {
     let cases: Vec<Case> = (0..20).map(|seed| with_image(draw_signs(seed), seed)).collect();
     check("signs", &cases, &STRICT);
+}
+
+#[test]
+fn networks_of_few_bits_in_c_equal_the_graph_bit_for_bit() {
+    let cases: Vec<Case> = (0..20).map(|seed| with_image(draw_few(seed), seed)).collect();
+    check("few", &cases, &STRICT);
 }
 
 #[test]

@@ -130,18 +130,17 @@ impl Pool {
     }
 }
 
+/// What [`Pool::run_rows`] does with rows: their numbers, their bytes, and how they lie there.
+type OnRows<'a> = dyn Fn(Range<usize>, &mut [u8], &ImageLayout) + Sync + 'a;
+
 /// Bytes of an image below which its rows stay on one thread: waking another takes as long as they do.
 const FEW_BYTES: usize = 16 << 10;
 
 impl Pool {
-    /// Calls `run` with stretches of rows that together are all those of an image: their numbers, their bytes, and how they lie there.
+    /// Calls `run` with stretches of rows that together are all those of an image: with their numbers, their bytes, and how they lie there.
     /// # Panics
     /// When the image is shorter than its layout says, or a part panicked.
-    pub fn run_rows(
-        &self,
-        (image, layout): (&mut [u8], &ImageLayout),
-        run: &(dyn Fn(Range<usize>, &mut [u8], &ImageLayout) + Sync),
-    ) {
+    pub fn run_rows(&self, (image, layout): (&mut [u8], &ImageLayout), run: &OnRows<'_>) {
         assert!(image.len() >= layout.len(), "an image has the length of its layout");
         let parts = if layout.len() < FEW_BYTES { 1 } else { self.threads().min(layout.height) };
         let image = Shareable(image.as_mut_ptr());
