@@ -3,6 +3,7 @@
 //! Activations of 8 bits are kept as unsigned codes throughout; where a model has signed ones, 128 is added to codes and zero
 //! points, and [`Codes::signed`] remembers it for the arithmetic that is done on raw codes.
 
+mod float;
 mod fuse;
 mod lower;
 mod signs;
@@ -10,6 +11,8 @@ mod signs;
 use std::sync::Arc;
 
 use lowbit_graph::Session;
+
+pub use float::{Float, FloatConv, FloatDense, Softmax};
 
 /// Names one value of a [`Network`].
 pub type ValueIndex = usize;
@@ -138,7 +141,9 @@ pub enum Kind {
     Sample(Sample),
     /// The same elements, in the model's order, under other dimensions.
     Reshape,
-    /// An operator without an integer form here: run by the graph's own executor.
+    /// An operator on floats.
+    Float(Box<Float>),
+    /// An operator without a form here: run by the graph's own executor.
     Island(Box<Island>),
 }
 
@@ -159,6 +164,7 @@ impl Kind {
             Kind::Concat(_) => "concat",
             Kind::Sample(_) => "sample",
             Kind::Reshape => "reshape",
+            Kind::Float(float) => float.label(),
             Kind::Island(_) => "island",
         }
     }

@@ -1,5 +1,6 @@
 //! A network made ready for this CPU: layouts, one block of memory, packed weights, steps in order.
 
+mod float;
 mod glue;
 pub(crate) mod memory;
 mod signs;
@@ -7,8 +8,8 @@ mod step;
 
 use std::ops::Range;
 
-use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
+use lowbit_kernels::{Isa, Scratch};
 
 use crate::network::{Codes, Form, Kind, Network, Value, ValueIndex};
 use crate::plan::memory::{Lifetime, VECTOR, place};
@@ -57,6 +58,19 @@ pub struct Memory {
     arena: Arena,
     floats: Vec<f32>,
     row: Vec<u8>,
+    /// What the float kernels work in.
+    scratch: Scratch,
+}
+
+/// What a step multiplies: each has a peak of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factors {
+    /// Codes of 8 bits.
+    Codes,
+    /// Signs, as bits.
+    Signs,
+    /// Floats of 32 bits.
+    Floats,
 }
 
 /// What a step of a plan is, for tables.
@@ -66,10 +80,10 @@ pub struct StepInfo {
     pub name: String,
     /// What it does.
     pub kind: &'static str,
-    /// The kernel that runs, for convolutions.
+    /// The kernel that runs, for convolutions and products.
     pub kernel: Option<&'static str>,
-    /// Whether it multiplies signs.
-    pub on_signs: bool,
+    /// What it multiplies.
+    pub factors: Factors,
     /// Multiplications for one image.
     pub macs: usize,
     /// Bytes of its packed weights.
@@ -128,7 +142,7 @@ impl Plan {
     fn best_together(&self) -> usize {
         let (mut best, mut from, mut saved) = (0, self.steps.len(), 0i64);
         for (index, step) in self.steps.iter().enumerate().rev() {
-            let [weights, codes] = [step.weight_bytes(), step.code_bytes(self)]
+            let [weights, codes] = [step.shared_weight_bytes(), step.code_bytes(self)]
                 .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
             saved += weights - 4 * codes;
             if saved > best {
@@ -174,14 +188,22 @@ impl Plan {
         self.steps.iter().map(|step| step.info().clone()).collect()
     }
 
-    /// Memory to run in.
+    /// Memory to run in. What float operators work in is found by running them on zeros, for one thread: the first run on more threads
+    /// adds what each of these needs.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        Memory {
+        let mut memory = Memory {
             arena: Arena::new(self.arena_len),
             floats: vec![0.0; self.floats_len],
             row: vec![0; self.row_len],
+            scratch: Scratch::new(),
+        };
+        let floats: Vec<&Compiled> = self.steps.iter().filter(|step| step.is_float()).collect();
+        if !floats.is_empty() {
+            let (zeros, alone) = (vec![0.0; self.input_len], Pool::new(1));
+            floats.iter().for_each(|step| step.run(self, &zeros, &mut memory, &alone));
         }
+        memory
     }
 
     /// Runs one image and writes the first output.

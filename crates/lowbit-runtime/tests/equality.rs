@@ -6,10 +6,10 @@ mod draw;
 use lowbit_graph::{Blocking, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Workspace};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::Pool;
-use lowbit_runtime::{Model, Network, Plan};
+use lowbit_runtime::{Factors, Model, Network, Plan};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, draw_signs, draw_wide, images};
+use crate::draw::{draw, draw_floats, draw_signs, draw_wide, images};
 
 /// Runs a graph and the network compiled for every tier, on one and three threads.
 fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
@@ -53,6 +53,33 @@ fn networks_of_signs_equal_the_graph_bit_for_bit() {
 }
 
 #[test]
+fn layers_in_float_equal_the_graph_bit_for_bit() {
+    (0..drawn_graphs()).for_each(|seed| check(&draw_floats(seed), seed));
+}
+
+#[test]
+fn layers_in_float_are_steps_of_their_own() {
+    let mut kinds = vec![];
+    for seed in 0..200 {
+        let (graph, dims) = draw_floats(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        for step in Plan::new(&network, Isa::current()).steps() {
+            let float = step.kind.starts_with("float");
+            assert_eq!(step.factors == Factors::Floats, float || step.kind.contains("softmax"));
+            assert_eq!(float, step.kernel.is_some_and(|kernel| kernel.starts_with("f32 ")));
+            assert!(!float || step.macs > 0 && step.weight_bytes >= 4);
+            assert!(step.kind != "island" || step.name == "island", "seed {seed}: {}", step.name);
+            kinds.push(step.kind);
+        }
+    }
+    let expected =
+        ["float conv", "float depthwise", "float dense", "softmax", "log softmax", "island"];
+    for kind in expected {
+        assert!(kinds.iter().filter(|&&other| other == kind).count() > 10, "{kind}");
+    }
+}
+
+#[test]
 fn convolutions_of_signs_run_on_bits() {
     let (mut convs, mut on_bits, mut packed, mut chained) = (0, 0, 0, 0);
     for seed in 0..300 {
@@ -66,7 +93,7 @@ fn convolutions_of_signs_run_on_bits() {
         let bits = steps.iter().filter(|step| is_signs(step.kernel)).count();
         let packs = steps.iter().filter(|step| step.kind == "signs").count();
         (on_bits, packed, chained) = (on_bits + bits, packed + packs, chained + bits - packs);
-        assert!(steps.iter().all(|step| step.kind != "island" || step.name == "softmax"));
+        assert!(steps.iter().all(|step| step.kind != "island"));
     }
     // Not on bits: distances and units of 3, large products of both, signs that can be 0, and what a pool lies before.
     assert!(convs > 300 && on_bits * 10 > convs * 4, "{on_bits} of {convs}");
@@ -74,12 +101,12 @@ fn convolutions_of_signs_run_on_bits() {
 }
 
 #[test]
-fn nothing_that_was_drawn_is_left_to_the_executor_but_the_softmax() {
+fn nothing_that_was_drawn_is_left_to_the_executor() {
     for seed in 0..200 {
         let (graph, dims) = draw(seed);
         let network = Network::new(&graph, &dims).expect("it compiles");
         for step in Plan::new(&network, Isa::Portable).steps() {
-            assert!(step.kind != "island" || step.name == "softmax", "seed {seed}: {}", step.name);
+            assert!(step.kind != "island", "seed {seed}: {}", step.name);
         }
     }
 }
@@ -156,6 +183,11 @@ fn batches_give_what_single_images_give() {
     let (graph, dims) = draw(5);
     let network = Network::new(&graph, &dims).expect("it compiles");
     check_batch(&network, &dims, &[1, 2, 5, 9]);
+    for seed in 0..20 {
+        let (graph, dims) = draw_floats(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        check_batch(&network, &dims, &[1, 2, 3]);
+    }
     let (one, batch) = (Model::new(&network), images(&dims, 7, 1));
     let error = one.run(&batch[1..]).expect_err("not a whole number of images");
     assert!(error.to_string().contains("expected"), "{error}");

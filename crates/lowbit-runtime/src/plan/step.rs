@@ -8,8 +8,9 @@ use lowbit_kernels::nhwc::{
 };
 use lowbit_tensor::{DType, Tensor};
 
+use super::float::Float;
 use super::signs::Signs;
-use super::{Memory, Plan, StepInfo, glue};
+use super::{Factors, Memory, Plan, StepInfo, glue};
 use crate::network::{self, Conv, Finish, Island, Kind, Network, Step, ValueIndex};
 
 /// A step that can run.
@@ -33,6 +34,7 @@ enum Run {
     Pack(PackSigns),
     /// The same, looked up: bits are set where entries are above the zero point.
     PackTables(Vec<[u8; 256]>, u8),
+    Float(Box<Float>),
     /// What is no convolution runs by the network's own numbers.
     Plain(Kind),
 }
@@ -51,7 +53,7 @@ impl Compiled {
             name: step.name.clone(),
             kind: step.kind.label(),
             kernel: None,
-            on_signs: false,
+            factors: Factors::Codes,
             macs: 0,
             weight_bytes: 0,
             output: network.values[y].image(),
@@ -64,8 +66,14 @@ impl Compiled {
                 let (run, kernel, weight_bytes) =
                     convolution(isa, conv, spec, (lies, step, zero_point));
                 (info.kernel, info.weight_bytes) = (Some(kernel), weight_bytes);
-                info.on_signs = lies.signs[x].is_some();
+                if lies.signs[x].is_some() {
+                    info.factors = Factors::Signs;
+                }
                 run
+            }
+            Kind::Float(float) => {
+                info.factors = Factors::Floats;
+                Run::Float(Box::new(Float::new(float, &mut info)))
             }
             Kind::Table(tables) if let Some(signs) = &lies.signs[y] => {
                 info.kind = "signs";
@@ -88,6 +96,15 @@ impl Compiled {
 
     pub(super) fn weight_bytes(&self) -> usize {
         self.info.weight_bytes
+    }
+
+    /// Bytes of weights that images of a batch share.
+    pub(super) fn shared_weight_bytes(&self) -> usize {
+        if self.is_float() { 0 } else { self.info.weight_bytes }
+    }
+
+    pub(super) fn is_float(&self) -> bool {
+        matches!(self.run, Run::Float(_))
     }
 
     pub(super) fn run(&self, plan: &Plan, input: &[f32], memory: &mut Memory, pool: &Pool) {
@@ -118,6 +135,11 @@ impl Compiled {
                 (&memory.arena[x.range.clone()], &x.layout),
                 &mut memory.floats[y.range.clone()],
             ),
+            Run::Float(float) => {
+                let (out, rest) = split(&mut memory.floats, y.range.clone());
+                let floats = if self.inputs[0] == plan.input { input } else { rest.get(&x.range) };
+                float.run(floats, out, (pool, &mut memory.scratch));
+            }
             Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
             Run::Conv(_)
             | Run::Depthwise(_)
@@ -188,6 +210,7 @@ impl Compiled {
                 return glue::signs(isa, (tables, *zero_point), from, to);
             }
             Run::Pack(signs) => return signs.run((from.1, from.0), (to.1, to.0)),
+            Run::Float(_) => unreachable!("`run` takes it out"),
             Run::Plain(kind) => kind,
         };
         match kind {
@@ -207,7 +230,11 @@ impl Compiled {
             }
             Kind::Sample(sample) => glue::sample(isa, sample, from, to),
             Kind::Reshape => glue::reshape(from, to),
-            Kind::Conv(_) | Kind::Quantize(_) | Kind::Dequantize(_) | Kind::Island(_) => {
+            Kind::Conv(_)
+            | Kind::Quantize(_)
+            | Kind::Dequantize(_)
+            | Kind::Float(_)
+            | Kind::Island(_) => {
                 unreachable!("`run` and `new` take these out")
             }
         }
@@ -268,16 +295,16 @@ impl Compiled {
     }
 }
 
-/// The arena around the range that is written.
-struct Around<'a> {
-    before: &'a [u8],
-    after: &'a [u8],
+/// The memory around the range that is written.
+struct Around<'a, T> {
+    before: &'a [T],
+    after: &'a [T],
     /// Where `after` begins.
     end: usize,
 }
 
-impl<'a> Around<'a> {
-    fn get(&self, range: &std::ops::Range<usize>) -> &'a [u8] {
+impl<'a, T> Around<'a, T> {
+    fn get(&self, range: &std::ops::Range<usize>) -> &'a [T] {
         if range.start < self.before.len() {
             &self.before[range.clone()]
         } else {
@@ -286,8 +313,8 @@ impl<'a> Around<'a> {
     }
 }
 
-fn split(arena: &mut [u8], range: std::ops::Range<usize>) -> (&mut [u8], Around<'_>) {
-    let (before, rest) = arena.split_at_mut(range.start);
+fn split<T>(memory: &mut [T], range: std::ops::Range<usize>) -> (&mut [T], Around<'_, T>) {
+    let (before, rest) = memory.split_at_mut(range.start);
     let (out, after) = rest.split_at_mut(range.len());
     (out, Around { before, after, end: range.end })
 }
