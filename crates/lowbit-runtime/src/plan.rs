@@ -2,6 +2,7 @@
 
 mod float;
 mod glue;
+mod island;
 pub(crate) mod memory;
 mod signs;
 mod step;
@@ -12,6 +13,7 @@ use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
 use lowbit_kernels::{Isa, Scratch};
 
 use crate::network::{Codes, Form, Kind, Network, Value, ValueIndex};
+use crate::plan::island::Room;
 use crate::plan::memory::{Lifetime, VECTOR, place};
 use crate::plan::signs::Signs;
 use crate::plan::step::{Compiled, Lies};
@@ -60,6 +62,8 @@ pub struct Memory {
     row: Vec<u8>,
     /// What the float kernels work in.
     scratch: Scratch,
+    /// What islands run in.
+    room: Room,
 }
 
 /// What a step multiplies: each has a peak of its own.
@@ -188,8 +192,8 @@ impl Plan {
         self.steps.iter().map(|step| step.info().clone()).collect()
     }
 
-    /// Memory to run in. What float operators work in is found by running them on zeros, for one thread: the first run on more threads
-    /// adds what each of these needs.
+    /// Memory to run in. What float operators and islands work in is found by running them on zeros, on one thread: the first run on
+    /// more threads adds what each of these needs.
     #[must_use]
     pub fn memory(&self) -> Memory {
         let mut memory = Memory {
@@ -197,11 +201,12 @@ impl Plan {
             floats: vec![0.0; self.floats_len],
             row: vec![0; self.row_len],
             scratch: Scratch::new(),
+            room: Room::new(),
         };
-        let floats: Vec<&Compiled> = self.steps.iter().filter(|step| step.is_float()).collect();
-        if !floats.is_empty() {
+        let mut takers = self.steps.iter().filter(|step| step.takes_memory()).peekable();
+        if takers.peek().is_some() {
             let (zeros, alone) = (vec![0.0; self.input_len], Pool::new(1));
-            floats.iter().for_each(|step| step.run(self, &zeros, &mut memory, &alone));
+            takers.for_each(|step| step.run(self, &zeros, &mut memory, &alone));
         }
         memory
     }

@@ -113,24 +113,32 @@ fn nothing_that_was_drawn_is_left_to_the_executor() {
 
 #[test]
 fn scales_along_an_axis_that_is_no_channel_of_an_image_are_left_to_the_executor() {
-    let mut graph = Graph::new("rows");
-    let dims = vec![1, 3, 4];
-    let x = graph.add_input("x", DType::F32, vec![None, Some(3), Some(4)]);
-    let scale = graph.add_constant("s", Tensor::vector(vec![0.1f32, 0.2, 0.5]));
-    let zero = graph.add_constant("z", Tensor::vector(vec![7u8, 0, 128]));
-    let blocking = Blocking { axis: 1, block_size: 0 };
-    let quantize = QuantizeLinear { blocking, to: DType::U8 };
-    let codes = graph.add_node("q", Op::QuantizeLinear(quantize), &[x, scale, zero]);
-    let dequantize = DequantizeLinear { blocking };
-    let y = graph.add_node("dq", Op::DequantizeLinear(dequantize), &[codes, scale, zero]);
-    graph.outputs = vec![y];
-    let model = Model::new(&Network::new(&graph, &dims).expect("it compiles"));
-    let image = images(&dims, 1, 3);
-    let session = Session::new(&graph).expect("it is valid");
-    let feed = Tensor::new(dims, image.clone());
-    let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
-    assert_eq!(model.run(&image).expect("one image"), expected[0].f32s());
-    assert!(model.plan().steps().iter().all(|step| step.kind == "island"));
+    for (to, zeros) in [
+        (DType::U8, Tensor::vector(vec![7u8, 0, 128])),
+        (DType::I8, Tensor::vector(vec![-100i8, 0, 12])),
+    ] {
+        let mut graph = Graph::new("rows");
+        let dims = vec![1, 3, 4];
+        let x = graph.add_input("x", DType::F32, vec![None, Some(3), Some(4)]);
+        let scale = graph.add_constant("s", Tensor::vector(vec![0.1f32, 0.2, 0.5]));
+        let zero = graph.add_constant("z", zeros);
+        let blocking = Blocking { axis: 1, block_size: 0 };
+        let quantize = QuantizeLinear { blocking, to };
+        let codes = graph.add_node("q", Op::QuantizeLinear(quantize), &[x, scale, zero]);
+        let dequantize = DequantizeLinear { blocking };
+        let y = graph.add_node("dq", Op::DequantizeLinear(dequantize), &[codes, scale, zero]);
+        graph.outputs = vec![y];
+        let model = Model::new(&Network::new(&graph, &dims).expect("it compiles"));
+        let session = Session::new(&graph).expect("it is valid");
+        // The second run takes the buffers of the first.
+        for seed in [3, 4] {
+            let image = images(&dims, 1, seed);
+            let feed = Tensor::new(dims.clone(), image.clone());
+            let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
+            assert_eq!(model.run(&image).expect("one image"), expected[0].f32s());
+        }
+        assert!(model.plan().steps().iter().all(|step| step.kind == "island"));
+    }
 }
 
 #[test]

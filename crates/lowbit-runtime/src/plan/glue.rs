@@ -363,28 +363,25 @@ pub(super) fn reshape(from: From<'_>, to: To<'_>) {
     }
 }
 
-/// The image channel by channel.
-pub(super) fn to_planes(from: From<'_>, planes: &mut [u8]) {
+/// The image channel by channel, each code as `of` has it.
+pub(super) fn to_planes<T>(from: From<'_>, planes: &mut [T], of: impl Fn(u8) -> T) {
     let layout = from.1;
-    let mut at = 0;
-    for c in 0..layout.channels {
-        for y in 0..layout.height {
-            for pixel in from.1.pixels(from.0, y).chunks_exact(layout.pixel) {
-                planes[at] = pixel[c];
-                at += 1;
-            }
-        }
+    let rows = planes.chunks_exact_mut(layout.width.max(1));
+    for (at, row) in rows.enumerate().take(layout.channels * layout.height) {
+        let (c, y) = (at / layout.height, at % layout.height);
+        let pixels = from.1.pixels(from.0, y).chunks_exact(layout.pixel);
+        row.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = of(pixel[c]));
     }
 }
 
-/// An image from its channels.
-pub(super) fn from_planes(planes: &[u8], to: To<'_>) {
+/// An image from its channels, whose elements `of` turns to codes.
+pub(super) fn from_planes<T: Copy>(planes: &[T], to: To<'_>, of: impl Fn(T) -> u8) {
     let layout = *to.1;
     let area = layout.height * layout.width;
     for y in 0..layout.height {
         for (x, pixel) in to.1.pixels_mut(to.0, y).chunks_exact_mut(layout.pixel).enumerate() {
             for (c, code) in pixel[..layout.channels].iter_mut().enumerate() {
-                *code = planes[c * area + y * layout.width + x];
+                *code = of(planes[c * area + y * layout.width + x]);
             }
         }
     }

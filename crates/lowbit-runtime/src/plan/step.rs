@@ -1,17 +1,15 @@
 //! One step, compiled: its kernel with packed weights, and where its operands lie.
 
-use lowbit_graph::Workspace;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     self, ConvSpec, Depthwise, ImageLayout, Operands, PackSigns, Pool, Requantize, ResidualAdd,
     SignConv, SignFinish, WeightForm, lookup,
 };
-use lowbit_tensor::{DType, Tensor};
 
 use super::float::Float;
 use super::signs::Signs;
-use super::{Factors, Memory, Plan, StepInfo, glue};
-use crate::network::{self, Conv, Finish, Island, Kind, Network, Step, ValueIndex};
+use super::{Factors, Memory, Plan, StepInfo, glue, island};
+use crate::network::{self, Conv, Finish, Kind, Network, Step, ValueIndex};
 
 /// A step that can run.
 #[derive(Debug)]
@@ -100,11 +98,12 @@ impl Compiled {
 
     /// Bytes of weights that images of a batch share.
     pub(super) fn shared_weight_bytes(&self) -> usize {
-        if self.is_float() { 0 } else { self.info.weight_bytes }
+        if matches!(self.run, Run::Float(_)) { 0 } else { self.info.weight_bytes }
     }
 
-    pub(super) fn is_float(&self) -> bool {
-        matches!(self.run, Run::Float(_))
+    /// Whether it takes memory beside its operands, as much as it finds out when it runs.
+    pub(super) fn takes_memory(&self) -> bool {
+        matches!(self.run, Run::Float(_) | Run::Plain(Kind::Island(_)))
     }
 
     pub(super) fn run(&self, plan: &Plan, input: &[f32], memory: &mut Memory, pool: &Pool) {
@@ -140,7 +139,10 @@ impl Compiled {
                 let floats = if self.inputs[0] == plan.input { input } else { rest.get(&x.range) };
                 float.run(floats, out, (pool, &mut memory.scratch));
             }
-            Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
+            Run::Plain(Kind::Island(island)) => {
+                let values = (&self.inputs[..], &self.outputs[..]);
+                island::run(&island.session, values, (plan, input), memory);
+            }
             Run::Conv(_)
             | Run::Depthwise(_)
             | Run::Signs(_)
@@ -236,48 +238,6 @@ impl Compiled {
             | Kind::Float(_)
             | Kind::Island(_) => {
                 unreachable!("`run` and `new` take these out")
-            }
-        }
-    }
-
-    /// Runs an operator on tensors of the graph's own layout.
-    fn run_island(&self, island: &Island, plan: &Plan, input: &[f32], memory: &mut Memory) {
-        let declared = &island.session.graph().inputs;
-        let feed = |(&value, declared): (&ValueIndex, &lowbit_graph::Input)| {
-            let dims: Vec<usize> = declared.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
-            let slot = &plan.slots[value];
-            let Some(codes) = slot.codes else {
-                let own = &memory.floats[slot.range.clone()];
-                let floats = if value == plan.input { input } else { own };
-                return Tensor::new(dims, floats.to_vec());
-            };
-            let mut flat = vec![0; dims.iter().product()];
-            glue::to_planes((&memory.arena[slot.range.clone()], &slot.layout), &mut flat);
-            if codes.signed {
-                let signed = flat.iter().map(|&code| (code ^ 128).cast_signed()).collect();
-                Tensor::new::<i8>(dims, signed)
-            } else {
-                Tensor::new(dims, flat)
-            }
-        };
-        let feeds: Vec<Tensor> = self.inputs.iter().zip(declared).map(feed).collect();
-        let made = island.session.run(&feeds, &mut Workspace::serial());
-        let made = made.expect("the operator ran on zeros of the same shapes when it was compiled");
-        for (&output, result) in self.outputs.iter().zip(made) {
-            let slot = &plan.slots[output];
-            let range = slot.range.clone();
-            match result.dtype() {
-                DType::F32 => memory.floats[range].copy_from_slice(result.f32s()),
-                DType::I8 => {
-                    let codes = result.as_slice::<i8>().expect("int8");
-                    let flat: Vec<u8> =
-                        codes.iter().map(|&code| code.cast_unsigned() ^ 128).collect();
-                    glue::from_planes(&flat, (&mut memory.arena[range], &slot.layout));
-                }
-                _ => {
-                    let flat = result.as_slice::<u8>().expect("uint8, as when it was compiled");
-                    glue::from_planes(flat, (&mut memory.arena[range], &slot.layout));
-                }
             }
         }
     }
