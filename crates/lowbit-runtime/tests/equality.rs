@@ -172,6 +172,48 @@ fn tables_may_change_the_type_of_codes() {
     }
 }
 
+/// Floats to codes and back, with one scale or one for each channel.
+fn round_trip(size: [usize; 3], each: bool, to: DType) -> (Graph, Vec<usize>) {
+    let [channels, height, width] = size;
+    let (mut graph, dims) = (Graph::new("round trip"), vec![1, channels, height, width]);
+    let count = if each { channels } else { 1 };
+    let scales = (0..count).map(|c| 0.02 + 0.001 * c as f32).collect::<Vec<f32>>();
+    let zero_points = (0..count).map(|c| (c % 100) as u8);
+    let zero_points = match to {
+        DType::I8 => Tensor::vector(zero_points.map(|z| z as i8 - 50).collect::<Vec<i8>>()),
+        _ => Tensor::vector(zero_points.collect::<Vec<u8>>()),
+    };
+    let x = graph.add_input("x", DType::F32, dims.iter().map(|&d| Some(d)).collect());
+    let scales = graph.add_constant("s", Tensor::vector(scales));
+    let zero_points = graph.add_constant("z", zero_points);
+    let blocking = Blocking { axis: 1, block_size: 0 };
+    let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to });
+    let codes = graph.add_node("q", quantize, &[x, scales, zero_points]);
+    let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
+    graph.outputs = vec![graph.add_node("dq", dequantize, &[codes, scales, zero_points])];
+    (graph, dims)
+}
+
+#[test]
+fn images_of_all_sizes_become_codes_and_floats_again() {
+    let sizes = [
+        [1, 7, 300],
+        [5, 3, 257],
+        [3, 40, 20],
+        [4, 17, 15],
+        [9, 16, 16],
+        [6, 300, 1],
+        [33, 1, 1],
+        [2, 1, 600],
+    ];
+    for (seed, size) in sizes.into_iter().enumerate() {
+        for to in [DType::U8, DType::I8] {
+            check(&round_trip(size, false, to), seed as u64);
+            check(&round_trip(size, true, to), seed as u64);
+        }
+    }
+}
+
 /// Runs a batch on some threads, and compares with its images alone.
 fn check_batch(network: &Network, dims: &[usize], threads: &[usize]) {
     let one = Model::new(network);

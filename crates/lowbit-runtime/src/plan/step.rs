@@ -129,6 +129,7 @@ impl Compiled {
                 glue::quantize(plan.isa, quantize, y.offset(), (floats, &mut memory.row), to);
             }
             Run::Plain(Kind::Dequantize(dequantize)) => glue::dequantize(
+                plan.isa,
                 dequantize,
                 x.offset(),
                 (&memory.arena[x.range.clone()], &x.layout),
