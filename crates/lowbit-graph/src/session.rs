@@ -255,7 +255,7 @@ impl Session {
         work: &mut Workspace,
         observe: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Vec<Tensor>, GraphError> {
-        self.check_feeds(&feeds.iter().collect::<Vec<_>>())?;
+        self.check_feeds(feeds.iter())?;
         let mut live: HashMap<ValueId, Tensor> = HashMap::new();
         for (input, tensor) in self.graph.inputs.iter().zip(feeds) {
             observe(input.value, tensor);
@@ -276,6 +276,33 @@ impl Session {
         }
         let take = |&value: &ValueId| self.read(value, feeds, &live).cloned();
         Ok(self.graph.outputs.iter().filter_map(take).collect())
+    }
+
+    /// Computes the outputs of a graph of one node, shows each with its number, and takes their buffers back into `work`. A run takes no
+    /// more memory than three short lists (operands, results, a shape) and what the operator itself does not take from `work`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// # Panics
+    /// When the graph has another number of nodes.
+    pub fn run_alone(
+        &self,
+        feeds: &[Tensor],
+        work: &mut Workspace,
+        show: &mut dyn FnMut(usize, &Tensor),
+    ) -> Result<(), GraphError> {
+        assert_eq!(self.graph.nodes.len(), 1, "nodes of a graph that is one operator");
+        self.check_feeds(feeds.iter())?;
+        let made = self.step(0, feeds, &HashMap::new(), work)?;
+        for (value, tensor) in self.graph.nodes[0].outputs.iter().zip(made) {
+            let output = self.graph.outputs.iter().position(|output| Some(*output) == *value);
+            if let Some(output) = output {
+                show(output, &tensor);
+            }
+            work.pool.give(tensor);
+        }
+        Ok(())
     }
 
     fn step(
@@ -313,7 +340,10 @@ impl Session {
         live.get(&value).or_else(|| self.graph.constant(value).map(AsRef::as_ref)).or_else(fed)
     }
 
-    fn check_feeds(&self, feeds: &[&Tensor]) -> Result<(), GraphError> {
+    fn check_feeds<'a>(
+        &self,
+        feeds: impl ExactSizeIterator<Item = &'a Tensor>,
+    ) -> Result<(), GraphError> {
         let graph = &self.graph;
         if feeds.len() != graph.inputs.len() {
             return Err(GraphError::Feed {

@@ -2,8 +2,10 @@
 
 use crate::engine::{Core, Form, Job, Scratch};
 use crate::geometry::{Activation, ConvGeometry, Parallel};
-use crate::isa::Isa;
+use crate::isa::{Isa, kernel_name};
+use crate::nhwc::Pool;
 use crate::stage::Floats;
+use crate::threads::Threads;
 use crate::word::{Float, bits, bits_mut};
 
 /// Weights and bias of a convolution, packed once for the tiles of this CPU.
@@ -84,12 +86,45 @@ impl PackedConv {
     /// # Panics
     /// When a length does not fit the geometry, or the geometry is not that of the packed weights.
     pub fn run(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        assert!(x.len() == call.n * call.geometry.input_len(), "the input holds n images");
-        let job = Job {
-            feed: Floats(bits(x)),
-            word: Float::new(call.activation),
-            geometry: call.geometry,
-        };
-        self.0.run(&job, (call.n, call.parallel), bits_mut(out), scratch);
+        let threads = call.parallel.into();
+        self.run_with(x, (call.geometry, call.activation), out, (call.n, threads, scratch));
+    }
+
+    /// Convolves one image on the threads of `pool`, to the bits of [`PackedConv::run`]. Takes no memory where `scratch` has served
+    /// the same call with as many threads before.
+    /// # Panics
+    /// As [`PackedConv::run`].
+    pub fn run_on(
+        &self,
+        x: &[f32],
+        how: (&ConvGeometry, Activation),
+        out: &mut [f32],
+        (pool, scratch): (&Pool, &mut Scratch),
+    ) {
+        self.run_with(x, how, out, (1, Threads::Pool(pool), scratch));
+    }
+
+    fn run_with(
+        &self,
+        x: &[f32],
+        (geometry, activation): (&ConvGeometry, Activation),
+        out: &mut [f32],
+        (n, threads, scratch): (usize, Threads<'_>, &mut Scratch),
+    ) {
+        assert!(x.len() == n * geometry.input_len(), "the input holds n images");
+        let job = Job { feed: Floats(bits(x)), word: Float::new(activation), geometry };
+        self.0.run(&job, (n, threads), bits_mut(out), scratch);
+    }
+
+    /// What tables call it: the type and the tier.
+    #[must_use]
+    pub fn kernel_name(&self) -> &'static str {
+        kernel_name!("f32", self.0.isa.vectors())
+    }
+
+    /// Bytes of the packed weights.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.0.weight_bytes()
     }
 }

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use crate::depthwise::DepthwiseTask;
-use crate::geometry::{ConvGeometry, Parallel};
+use crate::geometry::ConvGeometry;
 use crate::isa::Isa;
 use crate::stage::{Feed, Layout, Move, StageTask, Stager, staged_channels};
 use crate::sweep::{Group, Pixels, Stream, Sweep, SweepTask};
+use crate::threads::Threads;
 use crate::tile::{Offsets, Sink};
 use crate::word::Word;
 
@@ -125,10 +124,14 @@ impl Core {
         }
     }
 
+    pub(crate) fn weight_bytes(&self) -> usize {
+        size_of_val(&self.weights[..]) + size_of_val(&self.bias[..])
+    }
+
     pub(crate) fn run<F: Feed, W: Word>(
         &self,
         job: &Job<'_, F, W>,
-        (n, parallel): (usize, Parallel),
+        (n, threads): (usize, Threads<'_>),
         out: &mut [u32],
         scratch: &mut Scratch,
     ) {
@@ -139,61 +142,52 @@ impl Core {
         );
         assert!(g.channels_in == self.shape[1] * g.groups, "the groups divide the input channels");
         assert!(out.len() == n * g.output_len(), "the output holds n images");
-        match parallel {
-            Parallel::Serial => self.images(job, 0..n, out, scratch),
-            Parallel::Rayon if n * g.macs() < WORTH_A_THREAD => {
-                self.images(job, 0..n, out, scratch)
-            }
-            Parallel::Rayon if n >= rayon::current_num_threads() => {
-                let tasks = n.min(4 * rayon::current_num_threads());
+        let threads = threads.for_work(n * g.macs());
+        match threads {
+            Threads::One => self.images(job, 0..n, out, scratch),
+            Threads::Rayon if n >= rayon::current_num_threads() => {
+                let tasks = n.min(threads.parts());
                 let each = n.div_ceil(tasks);
-                out.par_chunks_mut((each * g.output_len()).max(1))
-                    .zip(scratch.children(tasks))
-                    .enumerate()
-                    .for_each(|(task, (out, scratch))| {
-                        self.images(job, task * each..((task + 1) * each).min(n), out, scratch);
-                    });
+                let out = (out, (each * g.output_len()).max(1));
+                threads.chunks_with(out, scratch.children(tasks), |task, out, scratch| {
+                    self.images(job, task * each..((task + 1) * each).min(n), out, scratch);
+                });
             }
-            Parallel::Rayon => self.few_images(job, n, out, scratch),
+            _ => self.few_images(job, (n, threads), out, scratch),
         }
     }
 
     fn few_images<F: Feed, W: Word>(
         &self,
         job: &Job<'_, F, W>,
-        n: usize,
+        (n, threads): (usize, Threads<'_>),
         out: &mut [u32],
         scratch: &mut Scratch,
     ) {
         if job.geometry.is_depthwise() {
-            return self.split_depthwise(job, n, out, scratch);
+            return self.split_depthwise(job, (n, threads), out, scratch);
         }
         let layout = Layout::new(job.geometry);
         for (image, out) in out.chunks_exact_mut(job.geometry.output_len()).enumerate() {
-            self.block(
-                job,
-                &layout,
-                Block { images: image..image + 1, parallel: Parallel::Rayon },
-                (out, scratch),
-            );
+            self.block(job, &layout, Block { images: image..image + 1, threads }, (out, scratch));
         }
     }
 
     fn split_depthwise<F: Feed, W: Word>(
         &self,
         job: &Job<'_, F, W>,
-        n: usize,
+        (n, threads): (usize, Threads<'_>),
         out: &mut [u32],
         scratch: &mut Scratch,
     ) {
         let area: usize = job.geometry.output().iter().product();
         let planes = n * job.geometry.channels_out;
-        let tasks = planes.min(4 * rayon::current_num_threads());
+        let tasks = planes.min(threads.parts());
         let each = planes.div_ceil(tasks.max(1));
-        out.par_chunks_mut((each * area).max(1))
-            .zip(scratch.children(tasks))
-            .enumerate()
-            .for_each(|(task, (out, scratch))| self.depthwise(job, task * each, out, scratch));
+        let out = (out, (each * area).max(1));
+        threads.chunks_with(out, scratch.children(tasks), |task, out, scratch| {
+            self.depthwise(job, task * each, out, scratch);
+        });
     }
 
     /// The planes of `out`, the first being output plane `first` counted through the images.
@@ -242,7 +236,7 @@ impl Core {
             self.block(
                 job,
                 &layout,
-                Block { images: block, parallel: Parallel::Serial },
+                Block { images: block, threads: Threads::One },
                 (out, scratch),
             );
         }
@@ -253,7 +247,7 @@ impl Core {
         &self,
         job: &Job<'_, F, W>,
         layout: &Layout,
-        block: Block,
+        block: Block<'_>,
         (out, scratch): (&mut [u32], &mut Scratch),
     ) {
         let g = job.geometry;
@@ -289,9 +283,9 @@ impl Core {
             out: Sink::new(out),
         };
         let group_words = channels / g.groups * layout.plane();
-        match block.parallel {
-            Parallel::Serial => self.sweep(&sweep, group_words, panel),
-            Parallel::Rayon => self.split_sweep(&sweep, group_words, children),
+        match block.threads {
+            Threads::One => self.sweep(&sweep, group_words, panel),
+            threads => self.split_sweep(&sweep, group_words, (threads, children)),
         }
     }
 
@@ -311,7 +305,7 @@ impl Core {
         &self,
         stager: Stager<'_, F>,
         channels: usize,
-        block: &Block,
+        block: &Block<'_>,
         staged: &'s mut Vec<u32>,
     ) -> &'s [u32] {
         let plane = stager.layout.plane();
@@ -320,19 +314,10 @@ impl Core {
             staged.resize(words + SLACK, 0);
         }
         let first = block.images.start * channels;
-        match block.parallel {
-            Parallel::Serial => {
-                self.isa.dispatch(StageTask { stager, first, to: &mut staged[..words] })
-            }
-            Parallel::Rayon => {
-                let each = channels.div_ceil(4 * rayon::current_num_threads());
-                staged[..words].par_chunks_mut((each * plane).max(1)).enumerate().for_each(
-                    |(task, to)| {
-                        self.isa.dispatch(StageTask { stager, first: first + task * each, to });
-                    },
-                );
-            }
-        }
+        let each = channels.div_ceil(block.threads.parts());
+        block.threads.chunks(&mut staged[..words], (each * plane).max(1), |task, to| {
+            self.isa.dispatch(StageTask { stager, first: first + task * each, to });
+        });
         &staged[..words + SLACK]
     }
 
@@ -369,38 +354,35 @@ impl Core {
         &self,
         sweep: &Sweep<'_, W>,
         group_words: usize,
-        children: &mut Vec<Scratch>,
+        (threads, children): (Threads<'_>, &mut Vec<Scratch>),
     ) {
         let outputs = (self.shape[0] / self.groups).div_ceil(self.isa.tile().rows);
         let panels = sweep.stream.panels();
-        let wanted = 4 * rayon::current_num_threads();
+        let wanted = threads.parts();
         let parts = wanted.div_ceil(self.groups).min(panels).max(1);
         let splits = wanted.div_ceil(self.groups * parts).min(outputs).max(1);
         let cut = |total: usize, count: usize, index: usize| {
             total * index / count..total * (index + 1) / count
         };
         let tasks = self.groups * parts * splits;
-        grow_children(children, tasks).par_iter_mut().enumerate().for_each(|(task, scratch)| {
+        threads.chunks(grow_children(children, tasks), 1, |task, scratch| {
             let (index, rest) = (task / (parts * splits), task % (parts * splits));
             self.isa.dispatch(SweepTask {
                 sweep: *sweep,
                 group: self.group(index, sweep.area, group_words),
                 panels: cut(panels, parts, rest / splits),
                 outputs: cut(outputs, splits, rest % splits),
-                buffer: &mut scratch.panel,
+                buffer: &mut scratch[0].panel,
             });
         });
     }
 }
 
-/// Multiply-accumulates below which waking a thread costs more than it saves: some 50 us of work.
-const WORTH_A_THREAD: usize = 1 << 22;
-
 /// Readable words behind the staged images, so that the last vector may reach over the end.
 const SLACK: usize = 64;
 
 /// Images that are staged and swept together.
-struct Block {
+struct Block<'a> {
     images: Range<usize>,
-    parallel: Parallel,
+    threads: Threads<'a>,
 }

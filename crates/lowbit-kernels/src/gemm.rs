@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use crate::arch::Arch;
 use crate::engine::Scratch;
 use crate::geometry::{Activation, Parallel};
-use crate::isa::{Isa, Task};
+use crate::isa::{Isa, Task, kernel_name};
+use crate::nhwc::Pool;
 use crate::qconv::{IntSlice, MAX_TERMS, check_zero_point};
+use crate::threads::Threads;
 use crate::tile::{Bias, Offsets, Sink, Target, accumulate, write};
 use crate::word::{Float, Pair, Word, bits_mut, int_bits_mut, pair};
 
@@ -83,17 +83,49 @@ impl PackedGemm {
     /// # Panics
     /// When a length does not fit.
     pub fn run(&self, a: &[f32], call: &GemmCall, out: &mut [f32], scratch: &mut Scratch) {
-        let (m, k) = (call.m, self.0.depth);
+        self.run_with(a, (call.m, call.activation), out, (call.parallel.into(), scratch));
+    }
+
+    /// As [`PackedGemm::run`] for `m` rows, on the threads of `pool` and to the same bits. Takes no memory where `scratch` has
+    /// served as many rows before.
+    /// # Panics
+    /// As [`PackedGemm::run`].
+    pub fn run_on(
+        &self,
+        a: &[f32],
+        how: (usize, Activation),
+        out: &mut [f32],
+        (pool, scratch): (&Pool, &mut Scratch),
+    ) {
+        let threads = Threads::Pool(pool).for_work(a.len() * self.0.n);
+        self.run_with(a, how, out, (threads, scratch));
+    }
+
+    fn run_with(
+        &self,
+        a: &[f32],
+        (m, activation): (usize, Activation),
+        out: &mut [f32],
+        (threads, scratch): (Threads<'_>, &mut Scratch),
+    ) {
+        let k = self.0.depth;
         assert!(a.len() == m * k, "the left operand holds m * k values");
         let rows = self.0.pack_left(m, |row, at| a[row * k + at].to_bits(), &mut scratch.staged);
-        let product = Product {
-            right: &self.0,
-            word: Float::new(call.activation),
-            left: &scratch.staged,
-            rows,
-            m,
-        };
-        product.run(bits_mut(out), call.parallel);
+        let left = &scratch.staged;
+        let product = Product { right: &self.0, word: Float::new(activation), left, rows, m };
+        product.run(bits_mut(out), threads);
+    }
+
+    /// What tables call it: the type and the tier.
+    #[must_use]
+    pub fn kernel_name(&self) -> &'static str {
+        kernel_name!("f32", self.0.isa.vectors())
+    }
+
+    /// Bytes of the packed right operand and the bias.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        size_of_val(&self.0.panels[..]) + size_of_val(&self.0.bias[..])
     }
 }
 
@@ -179,7 +211,7 @@ impl PackedQGemm {
         let word = |row: usize, at: usize| pair(value(row, 2 * at), value(row, 2 * at + 1));
         let rows = self.right.pack_left(m, word, &mut scratch.staged);
         let product = Product { right: &self.right, word: Pair, left: &scratch.staged, rows, m };
-        product.run(int_bits_mut(out), call.parallel);
+        product.run(int_bits_mut(out), call.parallel.into());
     }
 }
 
@@ -272,28 +304,20 @@ struct Product<'a, W> {
 }
 
 impl<W: Word> Product<'_, W> {
-    fn run(&self, out: &mut [u32], parallel: Parallel) {
+    fn run(&self, out: &mut [u32], threads: Threads<'_>) {
         assert!(out.len() == self.m * self.right.n, "the output holds m * n values");
         let blocks = self.m.div_ceil(self.rows);
         let panels = self.right.n.div_ceil(self.right.isa.tile().columns());
         let sink = Sink::new(out);
-        let task = |blocks, panels| {
+        let wanted = threads.parts();
+        let parts = wanted.min(panels).max(1);
+        let splits = wanted.div_ceil(parts).min(blocks).max(1);
+        let cut = |total: usize, count: usize, i: usize| total * i / count..total * (i + 1) / count;
+        threads.run(parts * splits, |i| {
+            let blocks = cut(blocks, splits, i % splits);
+            let panels = cut(panels, parts, i / splits);
             self.right.isa.dispatch(ProductTask { product: *self, blocks, panels, sink });
-        };
-        match parallel {
-            Parallel::Serial => task(0..blocks, 0..panels),
-            Parallel::Rayon => {
-                let wanted = 4 * rayon::current_num_threads();
-                let parts = wanted.min(panels).max(1);
-                let splits = wanted.div_ceil(parts).min(blocks).max(1);
-                let cut = |total: usize, count: usize, i: usize| {
-                    total * i / count..total * (i + 1) / count
-                };
-                (0..parts * splits).into_par_iter().for_each(|i| {
-                    task(cut(blocks, splits, i % splits), cut(panels, parts, i / splits))
-                });
-            }
-        }
+        });
     }
 }
 

@@ -18,6 +18,7 @@ pub mod nhwc;
 mod qconv;
 mod stage;
 mod sweep;
+mod threads;
 mod tile;
 mod weights;
 mod word;

@@ -128,7 +128,7 @@ impl PackedQConv {
         assert!(x.len() == call.n * call.geometry.input_len(), "the input holds n images");
         check_zero_point(call.x_zero_point);
         let (geometry, zero_point) = (call.geometry, call.x_zero_point);
-        let (how, out) = ((call.n, call.parallel), int_bits_mut(out));
+        let (how, out) = ((call.n, call.parallel.into()), int_bits_mut(out));
         match x {
             IntSlice::U8(data) => {
                 self.0.run(

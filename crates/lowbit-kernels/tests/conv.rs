@@ -1,5 +1,6 @@
 //! Convolutions of every tier against their definition, on random shapes.
 
+use lowbit_kernels::nhwc::Pool;
 use lowbit_kernels::{
     Activation, ConvCall, ConvGeometry, ConvGradient, IntSlice, Isa, PackedConv, PackedQConv,
     Parallel, QConvCall, Scratch, naive,
@@ -80,7 +81,17 @@ fn check_float(g: &ConvGeometry, n: usize, activation: Activation, parallel: Par
                 isa.name()
             );
         }
+        if n == 1 {
+            let mut shared = vec![f32::NAN; out.len()];
+            let pool = Pool::new(3);
+            packed.run_on(&x, (g, activation), &mut shared, (&pool, &mut scratch));
+            assert!(same_bits(&shared, &out), "{} {g:?}", isa.name());
+        }
     }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.iter().map(|a| a.to_bits()).eq(b.iter().map(|b| b.to_bits()))
 }
 
 fn check_int(g: &ConvGeometry, n: usize, zero_points: (i32, i32), parallel: Parallel) {

@@ -1,5 +1,6 @@
 //! Matrix products of every tier against their definition, on random shapes.
 
+use lowbit_kernels::nhwc::Pool;
 use lowbit_kernels::{
     Activation, GemmCall, IntSlice, Isa, MatShape, Order, PackedGemm, PackedQGemm, Parallel,
     QGemmCall, QMat, Scratch, matmul, qmatmul,
@@ -45,6 +46,11 @@ fn check_float(m: usize, k: usize, n: usize, parallel: Parallel) {
                 isa.name()
             );
         }
+        let mut shared = vec![f32::NAN; m * n];
+        let how = (m, Activation::Relu);
+        packed.run_on(&a, how, &mut shared, (&Pool::new(3), &mut Scratch::new()));
+        let same = shared.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{} {m} {k} {n} on a pool", isa.name());
     }
     let mut out = vec![f32::NAN; m * n];
     matmul(&a, &b, MatShape { m, k, n }, &mut out, parallel);

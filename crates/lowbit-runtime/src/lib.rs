@@ -12,4 +12,4 @@ mod plan;
 pub use error::RuntimeError;
 pub use model::Model;
 pub use network::Network;
-pub use plan::{BitSerial, Memory, Plan, StepInfo};
+pub use plan::{BitSerial, Factors, Memory, Plan, StepInfo};

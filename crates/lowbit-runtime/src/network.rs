@@ -4,6 +4,7 @@
 //! points, and [`Codes::signed`] remembers it for the arithmetic that is done on raw codes.
 
 mod bits;
+mod float;
 mod fuse;
 mod lower;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use lowbit_graph::Session;
 
 pub(crate) use self::bits::Few;
+pub use float::{Float, FloatConv, FloatDense, Softmax};
 
 /// Names one value of a [`Network`].
 pub type ValueIndex = usize;
@@ -140,7 +142,9 @@ pub enum Kind {
     Sample(Sample),
     /// The same elements, in the model's order, under other dimensions.
     Reshape,
-    /// An operator without an integer form here: run by the graph's own executor.
+    /// An operator on floats.
+    Float(Box<Float>),
+    /// An operator without a form here: run by the graph's own executor.
     Island(Box<Island>),
 }
 
@@ -161,6 +165,7 @@ impl Kind {
             Kind::Concat(_) => "concat",
             Kind::Sample(_) => "sample",
             Kind::Reshape => "reshape",
+            Kind::Float(float) => float.label(),
             Kind::Island(_) => "island",
         }
     }

@@ -1,18 +1,21 @@
 //! A network made ready for this CPU: layouts, one block of memory, packed weights, steps in order.
 
 mod bits;
+mod float;
 mod glue;
+mod island;
 pub(crate) mod memory;
 mod step;
 
 use std::ops::Range;
 
-use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Arena, ImageLayout, Pool};
+use lowbit_kernels::{Isa, Scratch};
 
 use crate::network::{Codes, Kind, Network, ValueIndex};
 pub use crate::plan::bits::BitSerial;
 use crate::plan::bits::Choice;
+use crate::plan::island::Room;
 use crate::plan::memory::{Lifetime, VECTOR, place};
 use crate::plan::step::{Compiled, Lies};
 
@@ -60,6 +63,24 @@ pub struct Memory {
     arena: Arena,
     floats: Vec<f32>,
     row: Vec<u8>,
+    /// What the float kernels work in.
+    scratch: Scratch,
+    /// What islands run in.
+    room: Room,
+}
+
+/// What a step multiplies: each has a peak of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factors {
+    /// Codes of 8 bits.
+    Codes,
+    /// Bits.
+    Bits {
+        /// How often those of the codes meet those of the weights: once for each plane of either.
+        passes: usize,
+    },
+    /// Floats of 32 bits.
+    Floats,
 }
 
 /// What a step of a plan is, for tables.
@@ -69,10 +90,10 @@ pub struct StepInfo {
     pub name: String,
     /// What it does.
     pub kind: &'static str,
-    /// The kernel that runs, for convolutions.
+    /// The kernel that runs, for convolutions and products.
     pub kernel: Option<&'static str>,
-    /// How often its bits meet those of its weights, where it multiplies bits; else 0.
-    pub bit_passes: usize,
+    /// What it multiplies.
+    pub factors: Factors,
     /// Whether it writes the bits of its result and nothing else.
     pub writes_bits: bool,
     /// Multiplications for one image.
@@ -140,7 +161,7 @@ impl Plan {
     fn best_together(&self) -> usize {
         let (mut best, mut from, mut saved) = (0, self.steps.len(), 0i64);
         for (index, step) in self.steps.iter().enumerate().rev() {
-            let [weights, codes] = [step.weight_bytes(), step.code_bytes(self)]
+            let [weights, codes] = [step.shared_weight_bytes(), step.code_bytes(self)]
                 .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
             saved += weights - 4 * codes;
             if saved > best {
@@ -186,14 +207,23 @@ impl Plan {
         self.steps.iter().map(|step| step.info().clone()).collect()
     }
 
-    /// Memory to run in.
+    /// Memory to run in. What float operators and islands work in is found by running them on zeros, on one thread: the first run on
+    /// more threads adds what each of these needs.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        Memory {
+        let mut memory = Memory {
             arena: Arena::new(self.arena_len),
             floats: vec![0.0; self.floats_len],
             row: vec![0; self.row_len],
+            scratch: Scratch::new(),
+            room: Room::new(),
+        };
+        let mut takers = self.steps.iter().filter(|step| step.takes_memory()).peekable();
+        if takers.peek().is_some() {
+            let (zeros, alone) = (vec![0.0; self.input_len], Pool::new(1));
+            takers.for_each(|step| step.run(self, &zeros, &mut memory, &alone));
         }
+        memory
     }
 
     /// Runs one image and writes the first output.

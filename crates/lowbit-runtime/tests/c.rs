@@ -12,7 +12,7 @@ use lowbit_runtime::Network;
 use lowbit_runtime::c::Source;
 use lowbit_tensor::{DType, Rng, Tensor};
 
-use crate::draw::{draw, draw_few, draw_signs, draw_wide, images};
+use crate::draw::{draw, draw_few, draw_floats, draw_signs, draw_wide, images};
 
 /// A graph, the dimensions of its input, and one input.
 type Case = (Graph, Vec<usize>, Vec<f32>);
@@ -212,4 +212,11 @@ fn what_c_cannot_hold_is_refused() {
     floats.outputs = vec![y];
     let error = refused(&floats, &[1, 3], "net");
     assert!(error.contains("one QuantizeLinear reads"), "{error}");
+    for seed in 0..40 {
+        let (graph, dims) = draw_floats(seed);
+        let error = refused(&graph, &dims, "net");
+        let told =
+            ["it computes with floats", "it has no integer form", "one QuantizeLinear reads"];
+        assert!(told.iter().any(|why| error.contains(why)), "{error}");
+    }
 }

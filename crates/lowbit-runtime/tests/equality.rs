@@ -6,10 +6,10 @@ mod draw;
 use lowbit_graph::{Blocking, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Workspace};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::Pool;
-use lowbit_runtime::{BitSerial, Model, Network, Plan};
+use lowbit_runtime::{BitSerial, Factors, Model, Network, Plan, StepInfo};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, draw_few, draw_signs, draw_wide, images};
+use crate::draw::{draw, draw_few, draw_floats, draw_signs, draw_wide, images};
 
 /// Runs a graph and the network compiled for every tier, on one and three threads.
 fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
@@ -67,17 +67,47 @@ fn convolutions_of_few_bits_run_on_bits_where_it_is_wanted() {
         let network = Network::new(&graph, &dims).expect("it compiles");
         let steps = Plan::choosing(&network, Isa::Portable, BitSerial::Always).steps();
         for step in steps.iter().filter(|step| step.name == "few") {
-            (convs, on_bits) = (convs + 1, on_bits + usize::from(step.bit_passes > 0));
-            passes[step.bit_passes] += 1;
+            convs += 1;
+            if let Factors::Bits { passes: count } = step.factors {
+                (on_bits, passes[count]) = (on_bits + 1, passes[count] + 1);
+            }
         }
         packed += steps.iter().filter(|step| step.kind == "pack").count();
-        alone += steps.iter().filter(|step| step.writes_bits && step.bit_passes > 0).count();
+        alone += steps.iter().filter(|step| step.writes_bits && step.kernel.is_some()).count();
         let steps = Plan::choosing(&network, Isa::Portable, BitSerial::Never).steps();
-        assert!(steps.iter().all(|step| step.bit_passes == 0 && !step.writes_bits));
+        let bits = |step: &StepInfo| matches!(step.factors, Factors::Bits { .. });
+        assert!(!steps.iter().any(|step| bits(step) || step.writes_bits));
     }
     assert!(convs > 500 && on_bits * 10 > convs * 6, "{on_bits} of {convs}");
     assert!([1, 2, 4, 6].iter().all(|&count| passes[count] > 10), "{passes:?}");
     assert!(packed > 50 && alone > 50, "{packed} tables, {alone} convolutions write bits alone");
+}
+
+#[test]
+fn layers_in_float_equal_the_graph_bit_for_bit() {
+    (0..drawn_graphs()).for_each(|seed| check(&draw_floats(seed), seed));
+}
+
+#[test]
+fn layers_in_float_are_steps_of_their_own() {
+    let mut kinds = vec![];
+    for seed in 0..200 {
+        let (graph, dims) = draw_floats(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        for step in Plan::new(&network, Isa::current()).steps() {
+            let float = step.kind.starts_with("float");
+            assert_eq!(step.factors == Factors::Floats, float || step.kind.contains("softmax"));
+            assert_eq!(float, step.kernel.is_some_and(|kernel| kernel.starts_with("f32 ")));
+            assert!(!float || step.macs > 0 && step.weight_bytes >= 4);
+            assert!(step.kind != "island" || step.name == "island", "seed {seed}: {}", step.name);
+            kinds.push(step.kind);
+        }
+    }
+    let expected =
+        ["float conv", "float depthwise", "float dense", "softmax", "log softmax", "island"];
+    for kind in expected {
+        assert!(kinds.iter().filter(|&&other| other == kind).count() > 10, "{kind}");
+    }
 }
 
 #[test]
@@ -88,10 +118,10 @@ fn convolutions_of_signs_run_on_bits() {
         let network = Network::new(&graph, &dims).expect("it compiles");
         let steps = Plan::new(&network, Isa::Portable).steps();
         convs += steps.iter().filter(|step| step.name == "signs" && step.kind != "island").count();
-        on_bits += steps.iter().filter(|step| step.bit_passes == 1).count();
+        on_bits += steps.iter().filter(|s| s.factors == Factors::Bits { passes: 1 }).count();
         packed += steps.iter().filter(|step| step.kind == "pack").count();
-        chained += steps.iter().filter(|step| step.writes_bits && step.bit_passes > 0).count();
-        assert!(steps.iter().all(|step| step.kind != "island" || step.name == "softmax"));
+        chained += steps.iter().filter(|step| step.writes_bits && step.kernel.is_some()).count();
+        assert!(steps.iter().all(|step| step.kind != "island"));
     }
     // Not in one pass: distances and units of 3, and signs that can be 0.
     assert!(convs > 300 && on_bits * 10 > convs * 4, "{on_bits} of {convs}");
@@ -99,36 +129,44 @@ fn convolutions_of_signs_run_on_bits() {
 }
 
 #[test]
-fn nothing_that_was_drawn_is_left_to_the_executor_but_the_softmax() {
+fn nothing_that_was_drawn_is_left_to_the_executor() {
     for seed in 0..200 {
         let (graph, dims) = draw(seed);
         let network = Network::new(&graph, &dims).expect("it compiles");
         for step in Plan::new(&network, Isa::Portable).steps() {
-            assert!(step.kind != "island" || step.name == "softmax", "seed {seed}: {}", step.name);
+            assert!(step.kind != "island", "seed {seed}: {}", step.name);
         }
     }
 }
 
 #[test]
 fn scales_along_an_axis_that_is_no_channel_of_an_image_are_left_to_the_executor() {
-    let mut graph = Graph::new("rows");
-    let dims = vec![1, 3, 4];
-    let x = graph.add_input("x", DType::F32, vec![None, Some(3), Some(4)]);
-    let scale = graph.add_constant("s", Tensor::vector(vec![0.1f32, 0.2, 0.5]));
-    let zero = graph.add_constant("z", Tensor::vector(vec![7u8, 0, 128]));
-    let blocking = Blocking { axis: 1, block_size: 0 };
-    let quantize = QuantizeLinear { blocking, to: DType::U8 };
-    let codes = graph.add_node("q", Op::QuantizeLinear(quantize), &[x, scale, zero]);
-    let dequantize = DequantizeLinear { blocking };
-    let y = graph.add_node("dq", Op::DequantizeLinear(dequantize), &[codes, scale, zero]);
-    graph.outputs = vec![y];
-    let model = Model::new(&Network::new(&graph, &dims).expect("it compiles"));
-    let image = images(&dims, 1, 3);
-    let session = Session::new(&graph).expect("it is valid");
-    let feed = Tensor::new(dims, image.clone());
-    let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
-    assert_eq!(model.run(&image).expect("one image"), expected[0].f32s());
-    assert!(model.plan().steps().iter().all(|step| step.kind == "island"));
+    for (to, zeros) in [
+        (DType::U8, Tensor::vector(vec![7u8, 0, 128])),
+        (DType::I8, Tensor::vector(vec![-100i8, 0, 12])),
+    ] {
+        let mut graph = Graph::new("rows");
+        let dims = vec![1, 3, 4];
+        let x = graph.add_input("x", DType::F32, vec![None, Some(3), Some(4)]);
+        let scale = graph.add_constant("s", Tensor::vector(vec![0.1f32, 0.2, 0.5]));
+        let zero = graph.add_constant("z", zeros);
+        let blocking = Blocking { axis: 1, block_size: 0 };
+        let quantize = QuantizeLinear { blocking, to };
+        let codes = graph.add_node("q", Op::QuantizeLinear(quantize), &[x, scale, zero]);
+        let dequantize = DequantizeLinear { blocking };
+        let y = graph.add_node("dq", Op::DequantizeLinear(dequantize), &[codes, scale, zero]);
+        graph.outputs = vec![y];
+        let model = Model::new(&Network::new(&graph, &dims).expect("it compiles"));
+        let session = Session::new(&graph).expect("it is valid");
+        // The second run takes the buffers of the first.
+        for seed in [3, 4] {
+            let image = images(&dims, 1, seed);
+            let feed = Tensor::new(dims.clone(), image.clone());
+            let expected = session.run(&[feed], &mut Workspace::serial()).expect("it runs");
+            assert_eq!(model.run(&image).expect("one image"), expected[0].f32s());
+        }
+        assert!(model.plan().steps().iter().all(|step| step.kind == "island"));
+    }
 }
 
 #[test]
@@ -162,6 +200,48 @@ fn tables_may_change_the_type_of_codes() {
     }
 }
 
+/// Floats to codes and back, with one scale or one for each channel.
+fn round_trip(size: [usize; 3], each: bool, to: DType) -> (Graph, Vec<usize>) {
+    let [channels, height, width] = size;
+    let (mut graph, dims) = (Graph::new("round trip"), vec![1, channels, height, width]);
+    let count = if each { channels } else { 1 };
+    let scales = (0..count).map(|c| 0.02 + 0.001 * c as f32).collect::<Vec<f32>>();
+    let zero_points = (0..count).map(|c| (c % 100) as u8);
+    let zero_points = match to {
+        DType::I8 => Tensor::vector(zero_points.map(|z| z as i8 - 50).collect::<Vec<i8>>()),
+        _ => Tensor::vector(zero_points.collect::<Vec<u8>>()),
+    };
+    let x = graph.add_input("x", DType::F32, dims.iter().map(|&d| Some(d)).collect());
+    let scales = graph.add_constant("s", Tensor::vector(scales));
+    let zero_points = graph.add_constant("z", zero_points);
+    let blocking = Blocking { axis: 1, block_size: 0 };
+    let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to });
+    let codes = graph.add_node("q", quantize, &[x, scales, zero_points]);
+    let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
+    graph.outputs = vec![graph.add_node("dq", dequantize, &[codes, scales, zero_points])];
+    (graph, dims)
+}
+
+#[test]
+fn images_of_all_sizes_become_codes_and_floats_again() {
+    let sizes = [
+        [1, 7, 300],
+        [5, 3, 257],
+        [3, 40, 20],
+        [4, 17, 15],
+        [9, 16, 16],
+        [6, 300, 1],
+        [33, 1, 1],
+        [2, 1, 600],
+    ];
+    for (seed, size) in sizes.into_iter().enumerate() {
+        for to in [DType::U8, DType::I8] {
+            check(&round_trip(size, false, to), seed as u64);
+            check(&round_trip(size, true, to), seed as u64);
+        }
+    }
+}
+
 /// Runs a batch on some threads, and compares with its images alone.
 fn check_batch(network: &Network, dims: &[usize], threads: &[usize]) {
     let one = Model::new(network);
@@ -181,6 +261,11 @@ fn batches_give_what_single_images_give() {
     let (graph, dims) = draw(5);
     let network = Network::new(&graph, &dims).expect("it compiles");
     check_batch(&network, &dims, &[1, 2, 5, 9]);
+    for seed in 0..20 {
+        let (graph, dims) = draw_floats(seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        check_batch(&network, &dims, &[1, 2, 3]);
+    }
     let (one, batch) = (Model::new(&network), images(&dims, 7, 1));
     let error = one.run(&batch[1..]).expect_err("not a whole number of images");
     assert!(error.to_string().contains("expected"), "{error}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{Pool, peak_gmacs, peak_sign_gmacs};
 pub use lowbit_runtime::BitSerial;
-use lowbit_runtime::{Network, Plan, StepInfo};
+use lowbit_runtime::{Factors, Network, Plan, StepInfo};
 use serde::Serialize;
 
 use crate::Error;
@@ -93,7 +93,7 @@ pub struct LayerTime {
     pub name: String,
     /// What it does.
     pub kind: &'static str,
-    /// The kernel that runs, for convolutions.
+    /// The kernel that runs, for convolutions and products.
     pub kernel: Option<&'static str>,
     /// Height, width and channels of its result.
     pub output: [usize; 3],
@@ -105,15 +105,15 @@ pub struct LayerTime {
     pub microseconds: f64,
     /// Multiplications a second, in units of 10^9.
     pub gmacs: f64,
-    /// Their part of what this CPU can do at most with such operands.
-    pub share_of_peak: f64,
+    /// Their part of what this CPU can do at most with such operands; `None` for floats, whose peak is not measured.
+    pub share_of_peak: Option<f64>,
 }
 
 /// How long the peak of the CPU is measured.
 const PEAK_TIME: Duration = Duration::from_millis(50);
 
-/// Reads and compiles a model and measures it on images of noise. Operators without an
-/// integer form run as islands, on one thread.
+/// Reads and compiles a model and measures it on images of noise. Islands run on one
+/// thread.
 ///
 /// # Errors
 /// As [`Model::load`], and `Runtime` for a model that cannot be compiled.
@@ -141,13 +141,19 @@ pub fn bench(
     let plan = compiled.plan();
     let pool = Pool::new(options.threads);
     let peak = peak_gmacs(isa, &pool, PEAK_TIME);
-    let signs = plan.steps().iter().any(|step| step.bit_passes > 0);
+    let bits = |step: &StepInfo| matches!(step.factors, Factors::Bits { .. });
+    let signs = plan.steps().iter().any(bits);
     let peak_sign_gmacs = signs.then(|| peak_sign_gmacs(isa, &pool, PEAK_TIME));
-    let peaks = [peak, peak_sign_gmacs.unwrap_or(peak)];
+    let peak_of = |factors| match factors {
+        Factors::Codes => Some(peak),
+        Factors::Bits { passes } => peak_sign_gmacs.map(|peak| peak / passes as f64),
+        // Not measured.
+        Factors::Floats => None,
+    };
     let macs: usize = plan.steps().iter().map(|step| step.macs).sum();
     let per_second = options.batch as f64 / spread.median * 1e3;
     let layers =
-        if options.batch == 1 { layers(&compiled, options, &input, peaks) } else { vec![] };
+        if options.batch == 1 { layers(&compiled, options, &input, peak_of) } else { vec![] };
     Ok(Benchmark {
         model: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into()),
         cpu: cpu_name(),
@@ -183,12 +189,12 @@ fn measure<E>(time: Duration, mut run: impl FnMut() -> Result<(), E>) -> Result<
     Ok(times)
 }
 
-/// Times every step; the peaks are those of codes and of signs.
+/// Times every step; `peak_of` gives the most multiplications a second, in units of 10^9.
 fn layers(
     model: &lowbit_runtime::Model,
     options: &BenchOptions,
     input: &[f32],
-    peaks: [f64; 2],
+    peak_of: impl Fn(Factors) -> Option<f64>,
 ) -> Vec<LayerTime> {
     let plan = model.plan();
     let (mut memory, pool) = (plan.memory(), Pool::new(options.threads));
@@ -209,10 +215,7 @@ fn layers(
         let gmacs = step.macs as f64 / microseconds / 1e3;
         LayerTime {
             gmacs,
-            share_of_peak: match step.bit_passes {
-                0 => gmacs / peaks[0],
-                passes => gmacs * passes as f64 / peaks[1],
-            },
+            share_of_peak: peak_of(step.factors).map(|peak| gmacs / peak),
             name: step.name,
             kind: step.kind,
             kernel: step.kernel,

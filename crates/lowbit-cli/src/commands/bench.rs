@@ -154,6 +154,10 @@ fn layers(measured: &Benchmark) -> String {
         return "Layers are timed on one image a run.\n".to_owned();
     }
     let total: f64 = measured.layers.iter().map(|layer| layer.microseconds).sum();
+    let share = |layer: &LayerTime| match layer.share_of_peak {
+        Some(share) if layer.macs > 0 => format!("{:.0}", 100.0 * share),
+        _ => String::new(),
+    };
     let row = |layer: &LayerTime| {
         let [height, width, channels] = layer.output;
         let dash = |shown: bool, text: String| if shown { text } else { String::new() };
@@ -164,7 +168,7 @@ fn layers(measured: &Benchmark) -> String {
             format!("{:.1}", layer.microseconds),
             format!("{:.1}", 100.0 * layer.microseconds / total),
             dash(layer.macs > 0, format!("{:.1}", layer.gmacs)),
-            dash(layer.macs > 0, format!("{:.0}", 100.0 * layer.share_of_peak)),
+            share(layer),
             layer.kernel.unwrap_or_default().to_owned(),
         ]
     };

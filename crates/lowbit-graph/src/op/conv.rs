@@ -27,7 +27,9 @@ pub enum Activation {
 }
 
 impl Activation {
-    pub(crate) fn for_kernels(self) -> lowbit_kernels::Activation {
+    /// The same, for the float kernels.
+    #[must_use]
+    pub fn for_kernels(self) -> lowbit_kernels::Activation {
         match self {
             Activation::None => lowbit_kernels::Activation::None,
             Activation::Relu => lowbit_kernels::Activation::Relu,

@@ -26,6 +26,15 @@ impl Softmax {
         if self.log { "LogSoftmax" } else { "Softmax" }
     }
 
+    /// Computes one row of neighbours, whatever the axis.
+    ///
+    /// # Panics
+    /// When `y` is shorter than `x`.
+    pub fn of_row(self, x: &[f32], y: &mut [f32]) {
+        let y = &mut y[..x.len()];
+        if self.log { log_softmax(x, y) } else { softmax(x, y) }
+    }
+
     pub(crate) fn forward(
         &self,
         inputs: &Inputs<'_>,

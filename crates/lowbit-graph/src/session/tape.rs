@@ -67,7 +67,7 @@ impl Session {
         feeds: &[&'a Tensor],
         work: &mut Workspace,
     ) -> Result<Tape<'a>, GraphError> {
-        self.check_feeds(feeds)?;
+        self.check_feeds(feeds.iter().copied())?;
         let mut tape = Tape::new(self, feeds);
         for (i, node) in self.graph.nodes.iter().enumerate() {
             let read = |v: &Option<ValueId>| v.and_then(|v| tape.value(v));

@@ -28,6 +28,27 @@ fn threads_and_used_buffers_change_no_bit() {
 }
 
 #[test]
+fn a_node_alone_shows_what_a_run_returns_and_gives_buffers_back() {
+    let mut graph = Graph::new("alone");
+    let x = graph.add_input("x", DType::F32, vec![Some(2), Some(3)]);
+    let y = graph.add_node("relu", Op::Unary(Unary::Relu), &[x]);
+    graph.outputs = vec![y];
+    let (session, mut work) = (Session::new(&graph).unwrap(), Workspace::serial());
+    for seed in 0..3 {
+        let feeds = [normal(&[2, 3], &mut Rng::new(seed))];
+        let expected = session.run(&feeds, &mut Workspace::serial()).unwrap();
+        let mut shown = vec![];
+        session
+            .run_alone(&feeds, &mut work, &mut |at, tensor| shown.push((at, tensor.clone())))
+            .unwrap();
+        assert_eq!(shown, [(0, expected[0].clone())]);
+        assert_eq!(work.pool.floats.len(), 1, "the one buffer lies ready");
+    }
+    let wrong = session.run_alone(&[], &mut work, &mut |_, _| {});
+    assert!(matches!(wrong, Err(GraphError::Feed { .. })));
+}
+
+#[test]
 fn a_batch_gives_what_its_images_give_one_by_one() {
     for seed in 0..100 {
         let (graph, example) = random_graph(seed);

@@ -1,6 +1,8 @@
 //! The part of a network that C is written of: one quantizer in front, codes, and float scores at the end.
 
-use crate::network::{Codes, Dequantize, Form, Kind, Network, Quantize, Step, Value, ValueIndex};
+use crate::network::{
+    Codes, Dequantize, Float, Form, Kind, Network, Quantize, Step, Value, ValueIndex,
+};
 use crate::{Plan, RuntimeError};
 
 /// A network whose only floats are its input and its scores.
@@ -77,8 +79,12 @@ fn refused(step: &Step, op: &'static str, found: &str) -> RuntimeError {
 /// Takes away a softmax that makes the output; its name.
 fn cut_softmax(network: &mut Network, output: ValueIndex) -> Option<String> {
     let last = network.steps.last()?;
-    let Kind::Island(island) = &last.kind else { return None };
-    if !["Softmax", "LogSoftmax"].contains(&island.op) || last.outputs != [output] {
+    let softmax = match &last.kind {
+        Kind::Island(island) => ["Softmax", "LogSoftmax"].contains(&island.op),
+        Kind::Float(float) => matches!(**float, Float::Softmax(_)),
+        _ => false,
+    };
+    if !softmax || last.outputs != [output] {
         return None;
     }
     network.outputs = vec![last.inputs[0]];

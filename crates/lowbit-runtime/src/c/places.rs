@@ -75,6 +75,7 @@ fn replaceable(step: &Step, exported: &Exported) -> Vec<ValueIndex> {
         | Kind::Concat(_)
         | Kind::Sample(_)
         | Kind::Reshape
+        | Kind::Float(_)
         | Kind::Island(_) => vec![],
     };
     let conv = matches!(step.kind, Kind::Conv(_));

@@ -97,7 +97,9 @@ impl Writing<'_> {
             Kind::Concat(tables) => self.concat(tables),
             Kind::Sample(how) => self.sample(how),
             Kind::Reshape => self.reshape(),
-            Kind::Quantize(_) | Kind::Island(_) => unreachable!("`Exported` refuses these"),
+            Kind::Quantize(_) | Kind::Float(_) | Kind::Island(_) => {
+                unreachable!("`Exported` refuses these")
+            }
         }
         Ok(())
     }

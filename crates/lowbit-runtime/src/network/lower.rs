@@ -4,6 +4,7 @@
 //! QuantizeLinear they are one table over all codes.
 
 mod elementwise;
+mod float;
 mod integer;
 mod layout;
 
@@ -120,6 +121,10 @@ impl Lowering<'_> {
             Op::QLinearAveragePool(pool) => self.average_pool(node, pool)?,
             Op::MaxPool(pool) => self.max_pool(node, pool)?,
             Op::QLinearConcat(concat) => self.concat(node, concat.axis)?,
+            Op::Conv(conv) => self.float_conv(node, conv)?,
+            Op::Gemm(gemm) => self.float_gemm(node, gemm)?,
+            Op::MatMul => self.float_matmul(node)?,
+            Op::Softmax(softmax) => self.softmax(node, *softmax)?,
             op if op.moves_elements() => self.movement(node)?,
             _ => false,
         };

@@ -41,50 +41,126 @@ fn pick<T: Copy>(of: &[T], channel: usize) -> T {
     of[if of.len() == 1 { 0 } else { channel }]
 }
 
+/// Pixels that change between planes and codes at once.
+const PIXELS: usize = 256;
+/// Channels that share a word on the way.
+const WORD: usize = 4;
+
+/// Pixels of an image whose elements are neighbours in each plane: some whole rows, or a part of one.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// First row and column.
+    at: [usize; 2],
+    /// Rows and columns.
+    size: [usize; 2],
+}
+
+impl Piece {
+    /// Pieces of at most [`PIXELS`] pixels that cover the image.
+    #[inline(always)]
+    fn all(layout: &ImageLayout) -> impl Iterator<Item = Piece> {
+        let (height, width) = (layout.height, layout.width);
+        let columns = width.min(PIXELS);
+        let rows = (PIXELS / columns.max(1)).max(1);
+        (0..height).step_by(rows).flat_map(move |y| {
+            (0..width).step_by(columns.max(1)).map(move |x| Piece {
+                at: [y, x],
+                size: [rows.min(height - y), columns.min(width - x)],
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+
+    /// Its elements in the plane of channel `c`.
+    #[inline(always)]
+    fn in_plane(&self, layout: &ImageLayout, c: usize) -> std::ops::Range<usize> {
+        let first = (c * layout.height + self.at[0]) * layout.width + self.at[1];
+        first..first + self.len()
+    }
+
+    /// Its pixels in its row `y`, as bytes of the image.
+    #[inline(always)]
+    fn in_row(&self, layout: &ImageLayout, y: usize) -> std::ops::Range<usize> {
+        let first = layout.at(self.at[0] + y, self.at[1]);
+        first..first + self.size[1] * layout.pixel
+    }
+}
+
+/// Whether planes of floats lie as codes do, one after the other: one pixel, and one scale.
+fn is_list(layout: &ImageLayout, scales: &[f32]) -> bool {
+    layout.height * layout.width == 1 && scales.len() == 1
+}
+
+pub(super) fn quantize(
+    isa: Isa,
+    how: &Quantize,
+    offset: i32,
+    (floats, codes): (&[f32], &mut [u8]),
+    to: To<'_>,
+) {
+    if how.pixels || is_list(to.1, &how.scales) {
+        quantize_pixels(isa, how, offset, (floats, codes), to);
+    } else {
+        quantize_planes(isa, how, offset, floats, to);
+    }
+}
+
 per_tier! {
-    fn quantize(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
+    fn quantize_pixels(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
         let ((floats, codes), to) = (operands, to);
         let layout = *to.1;
         let (width, channels) = (layout.width, layout.channels);
         let codes = &mut codes[..width * channels];
         for y in 0..layout.height {
-            if how.pixels {
-                let from = &floats[y * width * channels..][..width * channels];
-                lowbit_kernels::quantize(from, how.scales[0], how.zero_points[0] + offset, codes);
+            let from = &floats[y * width * channels..][..width * channels];
+            lowbit_kernels::quantize(from, how.scales[0], how.zero_points[0] + offset, codes);
+            let out = to.1.pixels_mut(to.0, y);
+            if channels == 3 {
+                let pixels = out.as_chunks_mut::<4>().0.iter_mut();
+                for (to, &[red, green, blue]) in pixels.zip(codes.as_chunks::<3>().0) {
+                    *to = [red, green, blue, 0];
+                }
             } else {
-                for (c, codes) in codes.chunks_exact_mut(width).enumerate() {
-                    let from = &floats[(c * layout.height + y) * width..][..width];
-                    let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c));
-                    lowbit_kernels::quantize(from, scale, zero_point + offset, codes);
+                let pixels = out.chunks_exact_mut(layout.pixel);
+                for (to, from) in pixels.zip(codes.chunks_exact(channels)) {
+                    to[..channels].copy_from_slice(from);
                 }
             }
-            let out = to.1.pixels_mut(to.0, y);
-            match (how.pixels, channels) {
-                (true, 3) => {
-                    let pixels = out.as_chunks_mut::<4>().0.iter_mut();
-                    for (to, &[red, green, blue]) in pixels.zip(codes.as_chunks::<3>().0) {
-                        *to = [red, green, blue, 0];
-                    }
+        }
+    }
+}
+
+per_tier! {
+    // Four planes of codes become words, which are stored whole.
+    fn quantize_planes(how: &'a Quantize, offset: i32, floats: &'a [f32], to: To<'a>) {
+        let (image, layout) = to;
+        let (mut codes, mut words) = ([[0; PIXELS]; WORD], [0u32; PIXELS]);
+        for piece in Piece::all(layout) {
+            let words = &mut words[..piece.len()];
+            for first in (0..layout.channels).step_by(WORD) {
+                for (c, codes) in (first..layout.channels).zip(&mut codes) {
+                    let from = &floats[piece.in_plane(layout, c)];
+                    let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c));
+                    let codes = &mut codes[..from.len()];
+                    lowbit_kernels::quantize(from, scale, zero_point + offset, codes);
                 }
-                (true, _) => {
-                    let pixels = out.chunks_exact_mut(layout.pixel);
-                    for (to, from) in pixels.zip(codes.chunks_exact(channels)) {
-                        to[..channels].copy_from_slice(from);
-                    }
+                let [a, b, c, d] = &codes;
+                let planes = a.iter().zip(b).zip(c).zip(d);
+                for (word, (((&a, &b), &c), &d)) in words.iter_mut().zip(planes) {
+                    *word = u32::from_le_bytes([a, b, c, d]);
                 }
-                (false, 3) => {
-                    let (red, rest) = codes.split_at(width);
-                    let (green, blue) = rest.split_at(width);
-                    let planes = red.iter().zip(green).zip(blue);
-                    let pixels = out.as_chunks_mut::<4>().0.iter_mut();
-                    for (to, ((&red, &green), &blue)) in pixels.zip(planes) {
-                        *to = [red, green, blue, 0];
-                    }
-                }
-                (false, _) => {
-                    for (c, codes) in codes.chunks_exact(width).enumerate() {
-                        for (to, &code) in out.chunks_exact_mut(layout.pixel).zip(codes) {
-                            to[c] = code;
+                for (y, words) in words.chunks_exact(piece.size[1]).enumerate() {
+                    let line = &mut image[piece.in_row(layout, y)];
+                    if layout.pixel == WORD {
+                        let pixels = line.as_chunks_mut::<WORD>().0;
+                        pixels.iter_mut().zip(words).for_each(|(to, word)| *to = word.to_le_bytes());
+                    } else {
+                        for (to, word) in line.chunks_exact_mut(layout.pixel).zip(words) {
+                            to[first..first + WORD].copy_from_slice(&word.to_le_bytes());
                         }
                     }
                 }
@@ -93,17 +169,37 @@ per_tier! {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
-pub(super) fn dequantize(how: &Dequantize, offset: i32, from: From<'_>, floats: &mut [f32]) {
-    let layout = from.1;
-    for c in 0..layout.channels {
-        let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
-        for y in 0..layout.height {
-            let to = &mut floats[(c * layout.height + y) * layout.width..][..layout.width];
-            for (to, pixel) in
-                to.iter_mut().zip(from.1.pixels(from.0, y).chunks_exact(layout.pixel))
-            {
-                *to = (i32::from(pixel[c]) - zero_point) as f32 * scale;
+per_tier! {
+    // Four codes of a pixel are read as a word.
+    #[expect(clippy::cast_precision_loss, reason = "codes of 8 bits are exact")]
+    #[expect(clippy::cast_possible_wrap, reason = "codes are small")]
+    fn dequantize(how: &'a Dequantize, offset: i32, from: From<'a>, floats: &'a mut [f32]) {
+        let (image, layout) = from;
+        if is_list(layout, &how.scales) {
+            let (scale, zero_point) = (how.scales[0], how.zero_points[0] + offset);
+            for (to, &code) in floats.iter_mut().zip(&image[layout.at(0, 0)..]) {
+                *to = (i32::from(code) - zero_point) as f32 * scale;
+            }
+            return;
+        }
+        let mut words = [0u32; PIXELS];
+        for piece in Piece::all(layout) {
+            let words = &mut words[..piece.len()];
+            for first in (0..layout.channels).step_by(WORD) {
+                for (y, words) in words.chunks_exact_mut(piece.size[1]).enumerate() {
+                    let pixels = image[piece.in_row(layout, y)].chunks_exact(layout.pixel);
+                    for (word, pixel) in words.iter_mut().zip(pixels) {
+                        let codes = pixel[first..].first_chunk().expect("pixels are whole words");
+                        *word = u32::from_le_bytes(*codes);
+                    }
+                }
+                for c in first..layout.channels.min(first + WORD) {
+                    let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
+                    let shift = 8 * (c - first);
+                    for (to, word) in floats[piece.in_plane(layout, c)].iter_mut().zip(&*words) {
+                        *to = ((word >> shift & 255) as i32 - zero_point) as f32 * scale;
+                    }
+                }
             }
         }
     }
@@ -345,28 +441,25 @@ pub(super) fn reshape(from: From<'_>, to: To<'_>) {
     }
 }
 
-/// The image channel by channel.
-pub(super) fn to_planes(from: From<'_>, planes: &mut [u8]) {
+/// The image channel by channel, each code as `of` has it.
+pub(super) fn to_planes<T>(from: From<'_>, planes: &mut [T], of: impl Fn(u8) -> T) {
     let layout = from.1;
-    let mut at = 0;
-    for c in 0..layout.channels {
-        for y in 0..layout.height {
-            for pixel in from.1.pixels(from.0, y).chunks_exact(layout.pixel) {
-                planes[at] = pixel[c];
-                at += 1;
-            }
-        }
+    let rows = planes.chunks_exact_mut(layout.width.max(1));
+    for (at, row) in rows.enumerate().take(layout.channels * layout.height) {
+        let (c, y) = (at / layout.height, at % layout.height);
+        let pixels = from.1.pixels(from.0, y).chunks_exact(layout.pixel);
+        row.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = of(pixel[c]));
     }
 }
 
-/// An image from its channels.
-pub(super) fn from_planes(planes: &[u8], to: To<'_>) {
+/// An image from its channels, whose elements `of` turns to codes.
+pub(super) fn from_planes<T: Copy>(planes: &[T], to: To<'_>, of: impl Fn(T) -> u8) {
     let layout = *to.1;
     let area = layout.height * layout.width;
     for y in 0..layout.height {
         for (x, pixel) in to.1.pixels_mut(to.0, y).chunks_exact_mut(layout.pixel).enumerate() {
             for (c, code) in pixel[..layout.channels].iter_mut().enumerate() {
-                *code = planes[c * area + y * layout.width + x];
+                *code = of(planes[c * area + y * layout.width + x]);
             }
         }
     }

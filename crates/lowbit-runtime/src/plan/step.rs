@@ -1,16 +1,15 @@
 //! One step, compiled: its kernel with packed weights, and where its operands lie.
 
-use lowbit_graph::Workspace;
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     self, BitConv, BitFinish, ConvSpec, Depthwise, ImageLayout, Operands, PackBits, Pool,
     Requantize, ResidualAdd, WeightForm, lookup,
 };
-use lowbit_tensor::{DType, Tensor};
 
 use super::bits::{Bits, Choice};
-use super::{Layouts, Memory, Plan, Slot, StepInfo, glue};
-use crate::network::{self, Conv, Finish, Island, Kind, Network, Step, ValueIndex};
+use super::float::Float;
+use super::{Factors, Layouts, Memory, Plan, Slot, StepInfo, glue, island};
+use crate::network::{self, Conv, Finish, Kind, Network, Step, ValueIndex};
 
 /// A step that can run.
 #[derive(Debug)]
@@ -35,6 +34,7 @@ enum Run {
     FloatBits(Box<BitConv>),
     /// A table whose results are bits.
     Pack(PackBits),
+    Float(Box<Float>),
     /// What is no convolution runs by the network's own numbers.
     Plain(Kind),
 }
@@ -59,7 +59,7 @@ impl Compiled {
             name: step.name.clone(),
             kind: step.kind.label(),
             kernel: None,
-            bit_passes: 0,
+            factors: Factors::Codes,
             writes_bits: alone.is_some(),
             macs: 0,
             weight_bytes: 0,
@@ -75,7 +75,7 @@ impl Compiled {
                     None => BitFinish::Sums(finish(conv, step, lies)),
                 };
                 let packed = BitConv::new(isa, spec, &conv.weights, few.values, finish);
-                info.bit_passes = packed.passes();
+                info.factors = Factors::Bits { passes: packed.passes() };
                 (info.kernel, info.weight_bytes) =
                     (Some(packed.kernel_name()), packed.weight_bytes());
                 let floats = matches!(conv.finish, Finish::Floats(_));
@@ -89,6 +89,10 @@ impl Compiled {
                 let (run, kernel, weight_bytes) = convolution(isa, conv, spec, zero_point, finish);
                 (info.kernel, info.weight_bytes) = (Some(kernel), weight_bytes);
                 run
+            }
+            Kind::Float(float) => {
+                info.factors = Factors::Floats;
+                Run::Float(Box::new(Float::new(float, &mut info)))
             }
             Kind::Table(_) if let Some(thresholds) = alone => {
                 info.kind = "pack";
@@ -132,6 +136,16 @@ impl Compiled {
         self.info.weight_bytes
     }
 
+    /// Bytes of weights that images of a batch share.
+    pub(super) fn shared_weight_bytes(&self) -> usize {
+        if matches!(self.run, Run::Float(_)) { 0 } else { self.info.weight_bytes }
+    }
+
+    /// Whether it takes memory beside its operands, as much as it finds out when it runs.
+    pub(super) fn takes_memory(&self) -> bool {
+        matches!(self.run, Run::Float(_) | Run::Plain(Kind::Island(_)))
+    }
+
     pub(super) fn run(&self, plan: &Plan, input: &[f32], memory: &mut Memory, pool: &Pool) {
         let (x, y) = (self.from(plan), self.to(plan));
         match &self.run {
@@ -155,12 +169,21 @@ impl Compiled {
                 glue::quantize(plan.isa, quantize, y.offset(), (floats, &mut memory.row), to);
             }
             Run::Plain(Kind::Dequantize(dequantize)) => glue::dequantize(
+                plan.isa,
                 dequantize,
                 x.offset(),
                 (&memory.arena[x.range.clone()], &x.layout),
                 &mut memory.floats[y.range.clone()],
             ),
-            Run::Plain(Kind::Island(island)) => self.run_island(island, plan, input, memory),
+            Run::Float(float) => {
+                let (out, rest) = split(&mut memory.floats, y.range.clone());
+                let floats = if self.inputs[0] == plan.input { input } else { rest.get(&x.range) };
+                float.run(floats, out, (pool, &mut memory.scratch));
+            }
+            Run::Plain(Kind::Island(island)) => {
+                let values = (&self.inputs[..], &self.outputs[..]);
+                island::run(&island.session, values, (plan, input), memory);
+            }
             Run::Conv(_) | Run::Depthwise(_) | Run::Bits(_) | Run::Pack(_) | Run::Plain(_) => {
                 self.run_on_codes(plan, (&mut memory.arena, &mut memory.row), pool);
             }
@@ -229,6 +252,7 @@ impl Compiled {
                     bits.run((&from_layout, from), (layout, to));
                 });
             }
+            Run::Float(_) => unreachable!("`run` takes it out"),
             Run::Plain(kind) => kind,
         };
         match kind {
@@ -254,50 +278,12 @@ impl Compiled {
             }
             Kind::Sample(sample) => glue::sample(isa, sample, from, to),
             Kind::Reshape => glue::reshape(from, to),
-            Kind::Conv(_) | Kind::Quantize(_) | Kind::Dequantize(_) | Kind::Island(_) => {
+            Kind::Conv(_)
+            | Kind::Quantize(_)
+            | Kind::Dequantize(_)
+            | Kind::Float(_)
+            | Kind::Island(_) => {
                 unreachable!("`run` and `new` take these out")
-            }
-        }
-    }
-
-    /// Runs an operator on tensors of the graph's own layout.
-    fn run_island(&self, island: &Island, plan: &Plan, input: &[f32], memory: &mut Memory) {
-        let declared = &island.session.graph().inputs;
-        let feed = |(&value, declared): (&ValueIndex, &lowbit_graph::Input)| {
-            let dims: Vec<usize> = declared.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
-            let slot = &plan.slots[value];
-            let Some(codes) = slot.codes else {
-                let own = &memory.floats[slot.range.clone()];
-                let floats = if value == plan.input { input } else { own };
-                return Tensor::new(dims, floats.to_vec());
-            };
-            let mut flat = vec![0; dims.iter().product()];
-            glue::to_planes((&memory.arena[slot.range.clone()], &slot.layout), &mut flat);
-            if codes.signed {
-                let signed = flat.iter().map(|&code| (code ^ 128).cast_signed()).collect();
-                Tensor::new::<i8>(dims, signed)
-            } else {
-                Tensor::new(dims, flat)
-            }
-        };
-        let feeds: Vec<Tensor> = self.inputs.iter().zip(declared).map(feed).collect();
-        let made = island.session.run(&feeds, &mut Workspace::serial());
-        let made = made.expect("the operator ran on zeros of the same shapes when it was compiled");
-        for (&output, result) in self.outputs.iter().zip(made) {
-            let slot = &plan.slots[output];
-            let range = slot.range.clone();
-            match result.dtype() {
-                DType::F32 => memory.floats[range].copy_from_slice(result.f32s()),
-                DType::I8 => {
-                    let codes = result.as_slice::<i8>().expect("int8");
-                    let flat: Vec<u8> =
-                        codes.iter().map(|&code| code.cast_unsigned() ^ 128).collect();
-                    glue::from_planes(&flat, (&mut memory.arena[range], &slot.layout));
-                }
-                _ => {
-                    let flat = result.as_slice::<u8>().expect("uint8, as when it was compiled");
-                    glue::from_planes(flat, (&mut memory.arena[range], &slot.layout));
-                }
             }
         }
     }
@@ -327,16 +313,16 @@ impl Compiled {
     }
 }
 
-/// The arena around the range that is written.
-struct Around<'a> {
-    before: &'a [u8],
-    after: &'a [u8],
+/// The memory around the range that is written.
+struct Around<'a, T> {
+    before: &'a [T],
+    after: &'a [T],
     /// Where `after` begins.
     end: usize,
 }
 
-impl<'a> Around<'a> {
-    fn get(&self, range: &std::ops::Range<usize>) -> &'a [u8] {
+impl<'a, T> Around<'a, T> {
+    fn get(&self, range: &std::ops::Range<usize>) -> &'a [T] {
         if range.start < self.before.len() {
             &self.before[range.clone()]
         } else {
@@ -345,8 +331,8 @@ impl<'a> Around<'a> {
     }
 }
 
-fn split(arena: &mut [u8], range: std::ops::Range<usize>) -> (&mut [u8], Around<'_>) {
-    let (before, rest) = arena.split_at_mut(range.start);
+fn split<T>(memory: &mut [T], range: std::ops::Range<usize>) -> (&mut [T], Around<'_, T>) {
+    let (before, rest) = memory.split_at_mut(range.start);
     let (out, after) = rest.split_at_mut(range.len());
     (out, Around { before, after, end: range.end })
 }

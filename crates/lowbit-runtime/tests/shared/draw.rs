@@ -1,8 +1,8 @@
 //! Quantized graphs drawn at random, with ties, extremes, tails and every form of step.
 
 use lowbit_graph::{
-    AutoPad, BatchNorm, Binary, Blocking, Concat, Conv, DequantizeLinear, Flatten, Gemm, Graph, Op,
-    Pad, PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
+    Activation, AutoPad, BatchNorm, Binary, Blocking, Concat, Conv, DequantizeLinear, Flatten,
+    Gemm, Graph, Op, Pad, PadMode, Pool2d, QuantizeLinear, Softmax, Unary, ValueId,
 };
 use lowbit_tensor::{DType, Rng, Tensor};
 
@@ -17,18 +17,37 @@ struct Draw {
 
 impl Draw {
     fn new(seed: u64) -> Draw {
+        let mut draw = Draw::open(seed);
+        draw.quantize();
+        draw
+    }
+
+    /// As [`Draw::new`], but the last value is the input, still floats.
+    fn open(seed: u64) -> Draw {
         let mut rng = Rng::new(seed);
         let mut graph = Graph::new("drawn");
         let size = [1 + rng.below(5), 5 + rng.below(9), 5 + rng.below(9)];
         let dims = vec![None, Some(size[0]), Some(size[1]), Some(size[2])];
         let x = graph.add_input("x", DType::F32, dims);
         let signed = rng.below(3) == 0;
-        let mut draw = Draw { graph, rng, signed, last: (x, [x, x], size) };
-        let to = draw.parameters();
-        let quantize = QuantizeLinear { blocking: WHOLE, to: draw.dtype() };
-        let codes = draw.graph.add_node("q", Op::QuantizeLinear(quantize), &[x, to[0], to[1]]);
-        draw.last = (codes, to, size);
-        draw
+        Draw { graph, rng, signed, last: (x, [x, x], size) }
+    }
+
+    /// Makes codes of the last value.
+    fn quantize(&mut self) {
+        let (x, _, size) = self.last;
+        let to = self.parameters();
+        let quantize = QuantizeLinear { blocking: WHOLE, to: self.dtype() };
+        let codes = self.graph.add_node("q", Op::QuantizeLinear(quantize), &[x, to[0], to[1]]);
+        self.last = (codes, to, size);
+    }
+
+    /// Makes floats of the last value.
+    fn dequantize(&mut self) {
+        let (x, from, size) = self.last;
+        let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking: WHOLE });
+        let floats = self.graph.add_node("dq", dequantize, &[x, from[0], from[1]]);
+        self.last = (floats, from, size);
     }
 
     fn dtype(&self) -> DType {
@@ -80,8 +99,8 @@ impl Draw {
         self.graph.add_constant("bias", Tensor::vector(bias))
     }
 
-    fn conv(&mut self) {
-        let (x, from, [c, h, w]) = self.last;
+    /// A convolution of an image, the shape of its weights, and the size of its result.
+    fn placed(&mut self, [c, h, w]: [usize; 3]) -> (Conv, [usize; 4], [usize; 3]) {
         let kernel = [1 + self.below(3.min(h)), 1 + self.below(3.min(w))];
         let (groups, outputs) = match self.below(3) {
             0 => (c, c),
@@ -102,13 +121,20 @@ impl Draw {
             ..Conv::PLAIN
         };
         let window = conv.window([h, w], kernel).expect("the kernel fits");
-        let weights = self.weights(&[outputs, c / groups, kernel[0], kernel[1]]);
+        let size = [outputs, window.output[0], window.output[1]];
+        (conv, [outputs, c / groups, kernel[0], kernel[1]], size)
+    }
+
+    fn conv(&mut self) {
+        let (x, from, image) = self.last;
+        let (conv, shape, size) = self.placed(image);
+        let (weights, outputs) = (self.weights(&shape), shape[0]);
         let (to, bias) = (self.parameters(), self.bias(outputs));
         let mut inputs = vec![x, from[0], from[1]];
         inputs.extend(weights);
         inputs.extend([to[0], to[1], bias]);
         let y = self.graph.add_node("conv", Op::QLinearConv(conv), &inputs);
-        self.last = (y, to, [outputs, window.output[0], window.output[1]]);
+        self.last = (y, to, size);
     }
 
     /// A convolution whose kernel reaches over the edges on all sides.
@@ -527,4 +553,101 @@ pub(crate) fn draw_few(seed: u64) -> (Graph, Vec<usize>) {
         }
     }
     draw.end()
+}
+
+/// Layers that are left in float.
+impl Draw {
+    fn normal(&mut self, name: &str, shape: &[usize]) -> ValueId {
+        let values = (0..shape.iter().product()).map(|_| self.rng.normal() / 4.0).collect();
+        self.graph.add_constant(name, Tensor::new::<f32>(shape.to_vec(), values))
+    }
+
+    fn activation(&mut self) -> Activation {
+        [
+            Activation::None,
+            Activation::Relu,
+            Activation::Clip { min: 0.0, max: 6.0 },
+            Activation::Clip { min: -0.5, max: f32::INFINITY },
+        ][self.below(4)]
+    }
+
+    /// A convolution of the last floats.
+    fn float_conv(&mut self) {
+        let (x, from, image) = self.last;
+        let (conv, shape, size) = self.placed(image);
+        let mut inputs = vec![x, self.normal("fw", &shape)];
+        if self.below(2) == 0 {
+            inputs.push(self.normal("fb", &shape[..1]));
+        }
+        let conv = Conv { activation: self.activation(), ..conv };
+        let y = self.graph.add_node("float conv", Op::Conv(conv), &inputs);
+        self.last = (y, from, size);
+    }
+
+    /// A softmax of the last floats along an axis whose elements are no neighbours: an island.
+    fn island(&mut self) {
+        let (x, from, size) = self.last;
+        let softmax = Softmax { axis: 1, log: self.below(2) == 0, flatten: false };
+        let y = self.graph.add_node("island", Op::Softmax(softmax), &[x]);
+        self.last = (y, from, size);
+    }
+
+    /// Floats, then a product and, perhaps, a softmax.
+    fn end_in_float(mut self) -> (Graph, Vec<usize>) {
+        self.dequantize();
+        if self.below(4) == 0 {
+            self.island();
+        }
+        let (x, _, size) = self.last;
+        let (features, outputs) = (size.iter().product(), 1 + self.below(60));
+        let mut y = self.graph.add_node("flat", Op::Flatten(Flatten { axis: 1 }), &[x]);
+        y = match self.below(3) {
+            0 => {
+                let inputs = [y, self.normal("fw", &[features, outputs])];
+                self.graph.add_node("float dense", Op::MatMul, &inputs)
+            }
+            transpose => {
+                let transpose_b = transpose == 1;
+                let shape = if transpose_b { [outputs, features] } else { [features, outputs] };
+                let mut inputs = vec![y, self.normal("fw", &shape)];
+                if self.below(2) == 0 {
+                    inputs.push(self.normal("fb", &[outputs]));
+                }
+                let gemm = Gemm { transpose_b, activation: self.activation(), ..Gemm::PLAIN };
+                self.graph.add_node("float dense", Op::Gemm(gemm), &inputs)
+            }
+        };
+        if self.below(3) > 0 {
+            let axis = [1, -1][self.below(2)];
+            let softmax = Softmax { axis, log: self.below(2) == 0, flatten: self.below(2) == 0 };
+            y = self.graph.add_node("softmax", Op::Softmax(softmax), &[y]);
+        }
+        self.graph.outputs = vec![y];
+        let dims = self.graph.inputs[0].dims.iter().map(|d| d.unwrap_or(1)).collect();
+        (self.graph, dims)
+    }
+}
+
+/// A graph with layers in float at its ends and between others, and the dimensions of one image.
+pub(crate) fn draw_floats(seed: u64) -> (Graph, Vec<usize>) {
+    let mut draw = Draw::open(seed);
+    if draw.below(3) > 0 {
+        draw.float_conv();
+    }
+    draw.quantize();
+    for _ in 0..1 + draw.below(3) {
+        match draw.below(4) {
+            0 => draw.conv(),
+            1 => draw.pool(),
+            at => {
+                draw.dequantize();
+                draw.float_conv();
+                if at == 2 && draw.below(4) == 0 {
+                    draw.island();
+                }
+                draw.quantize();
+            }
+        }
+    }
+    draw.end_in_float()
 }
