@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lowbit_tensor::{Buffer, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::op::{Operand, Prepared};
+use crate::op::{Operand, Prepared, pooled};
 use crate::{Graph, GraphError, Inputs, Node, OpError, ValueId};
 
+mod steps;
 mod tape;
 
+use steps::{Onto, Plan, Step};
 pub use tape::Tape;
+
 /// Buffers that finished values gave back, for the next ones to use.
 #[derive(Debug)]
 pub struct Pool {
@@ -135,8 +138,9 @@ impl Workspace {
 pub struct Session {
     graph: Graph,
     prepared: Vec<Prepared>,
-    /// Per node, the values nobody reads after it.
-    expiring: Vec<Vec<ValueId>>,
+    /// How a run goes that nobody watches, and one where every value is shown.
+    joined: Plan,
+    plain: Plan,
     /// Per node, whether zeros will do for what is only computed from values; none where values are wanted.
     sketches: Vec<bool>,
 }
@@ -163,7 +167,8 @@ impl Session {
                 source,
             })?);
         }
-        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches: vec![] })
+        let (joined, plain) = (Plan::joined(graph, &prepared), Plan::plain(graph));
+        Ok(Session { graph: graph.clone(), prepared, joined, plain, sketches: vec![] })
     }
 
     /// A session whose runs are about shapes: large float results and codes are zeros where the operator's shape rule is at hand,
@@ -173,10 +178,11 @@ impl Session {
     /// What [`Graph::verify`] finds.
     pub(crate) fn sketch(graph: &Graph, exact: &HashSet<ValueId>) -> Result<Self, GraphError> {
         graph.verify()?;
-        let prepared = graph.nodes.iter().map(|_| Prepared::Plain).collect();
+        let prepared: Vec<Prepared> = graph.nodes.iter().map(|_| Prepared::Plain).collect();
         let wanted = |node: &Node| node.outputs.iter().flatten().any(|v| exact.contains(v));
         let sketches = graph.nodes.iter().map(|node| !wanted(node)).collect();
-        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches })
+        let (joined, plain) = (Plan::joined(graph, &prepared), Plan::plain(graph));
+        Ok(Session { graph: graph.clone(), prepared, joined, plain, sketches })
     }
 
     /// The graph that runs.
@@ -190,7 +196,7 @@ impl Session {
     /// # Errors
     /// `Feed` when the inputs are not the graph's, `Op` when a node refuses its inputs.
     pub fn run(&self, feeds: &[Tensor], work: &mut Workspace) -> Result<Vec<Tensor>, GraphError> {
-        self.run_observed(feeds, work, &mut |_, _| {})
+        self.run_plan(&self.joined, feeds, work, &mut |_, _| {})
     }
 
     /// Computes the outputs of a batch in slices of a few images, on as many threads as there are workspaces.
@@ -255,20 +261,33 @@ impl Session {
         work: &mut Workspace,
         observe: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Vec<Tensor>, GraphError> {
+        self.run_plan(&self.plain, feeds, work, observe)
+    }
+
+    fn run_plan(
+        &self,
+        plan: &Plan,
+        feeds: &[Tensor],
+        work: &mut Workspace,
+        observe: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Vec<Tensor>, GraphError> {
         self.check_feeds(&feeds.iter().collect::<Vec<_>>())?;
         let mut live: HashMap<ValueId, Tensor> = HashMap::new();
         for (input, tensor) in self.graph.inputs.iter().zip(feeds) {
             observe(input.value, tensor);
         }
-        for (i, node) in self.graph.nodes.iter().enumerate() {
-            let made = self.step(i, feeds, &live, work)?;
-            for (value, tensor) in node.outputs.iter().zip(made) {
+        for (step, expiring) in plan.steps.iter().zip(&plan.expiring) {
+            let made = match &step.onto {
+                Some(onto) => self.add_onto((step, onto), expiring, (feeds, &mut live), work)?,
+                None => self.step(step.last(), feeds, &live, work)?,
+            };
+            for (value, tensor) in self.graph.nodes[step.last()].outputs.iter().zip(made) {
                 if let Some(value) = *value {
                     observe(value, &tensor);
                     live.insert(value, tensor);
                 }
             }
-            for value in &self.expiring[i] {
+            for value in expiring {
                 if let Some(tensor) = live.remove(value) {
                     work.pool.give(tensor);
                 }
@@ -295,6 +314,51 @@ impl Session {
         }
         let made = self.prepared[index].forward(&node.op, &Inputs(&inputs), work);
         made.map_err(|source| self.refused(index, source))
+    }
+
+    /// Runs a convolution, the sum that reads it and the activation behind: at once in the place of the other operand, or one by one
+    /// where that has another shape.
+    fn add_onto(
+        &self,
+        (step, onto): (&Step, &Onto),
+        expiring: &[ValueId],
+        (feeds, live): (&[Tensor], &mut HashMap<ValueId, Tensor>),
+        work: &mut Workspace,
+    ) -> Result<Vec<Tensor>, GraphError> {
+        let node = &self.graph.nodes[step.nodes[0]];
+        let refused = |source| self.refused(step.nodes[0], source);
+        let held = if expiring.contains(&onto.other) && !node.inputs.contains(&Some(onto.other)) {
+            live.remove(&onto.other)
+        } else {
+            None
+        };
+        let read = |v: &Option<ValueId>| v.and_then(|v| self.read(v, feeds, live));
+        let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(read).collect();
+        let other = held.as_ref().or_else(|| self.read(onto.other, feeds, live));
+        if let Prepared::Conv(conv, packed) = &self.prepared[step.nodes[0]]
+            && let Some(other) = other
+            && conv.result_shape(packed, &Inputs(&inputs)).map_err(refused)? == *other.shape()
+            && other.as_slice::<f32>().is_ok()
+        {
+            let held = match held {
+                Some(held) => held,
+                None => {
+                    pooled(other.shape(), other.f32s().iter().copied(), work).map_err(refused)?
+                }
+            };
+            let made = conv.run_onto(packed, &Inputs(&inputs), (held, onto.activation), work);
+            return Ok(vec![made.map_err(refused)?]);
+        }
+        live.extend(held.map(|held| (onto.other, held)));
+        for &index in &step.nodes {
+            let made = self.step(index, feeds, live, work)?;
+            if index == step.last() {
+                return Ok(made);
+            }
+            let outputs = self.graph.nodes[index].outputs.iter().flatten();
+            live.extend(outputs.copied().zip(made));
+        }
+        Ok(vec![])
     }
 
     /// What node `index` found wrong.
@@ -355,25 +419,6 @@ fn join(parts: &[(usize, Vec<Tensor>)], output: usize, [slice, n]: [usize; 2]) -
     }
     dims[0] = n;
     (dims.iter().product::<usize>() == values.len()).then(|| Tensor::new(dims, values))
-}
-
-fn expiring(graph: &Graph) -> Vec<Vec<ValueId>> {
-    let mut last: HashMap<ValueId, usize> = HashMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
-        // A value nobody reads expires where it is made.
-        for &value in node.inputs.iter().chain(&node.outputs).flatten() {
-            last.insert(value, i);
-        }
-    }
-    let mut expiring = vec![Vec::new(); graph.nodes.len()];
-    for (value, i) in last {
-        if !graph.outputs.contains(&value) && graph.constant(value).is_none() {
-            expiring[i].push(value);
-        }
-    }
-    // A map's order differs from run to run; buffers must not.
-    expiring.iter_mut().for_each(|values| values.sort_unstable());
-    expiring
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::engine::{Core, Form, Job, Scratch};
 use crate::geometry::{Activation, ConvGeometry, Parallel};
 use crate::isa::Isa;
 use crate::stage::Floats;
-use crate::word::{Float, bits, bits_mut};
+use crate::word::{Float, Onto, Word, bits, bits_mut};
 
 /// Weights and bias of a convolution, packed once for the tiles of this CPU.
 ///
@@ -84,12 +84,36 @@ impl PackedConv {
     /// # Panics
     /// When a length does not fit the geometry, or the geometry is not that of the packed weights.
     pub fn run(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        self.run_words(x, call, Float::new(call.activation), (out, scratch));
+    }
+
+    /// Convolves `n` images of `x` and adds the result to what `out` holds: `activation((sum + bias) + out)`, the bits that
+    /// [`PackedConv::run`] without an activation, a sum and the activation give.
+    /// # Panics
+    /// As [`PackedConv::run`].
+    pub fn run_onto(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        if !call.geometry.is_depthwise() {
+            return self.run_words(x, call, Onto(Float::new(call.activation)), (out, scratch));
+        }
+        // Bands of a depthwise convolution overlap, so they cannot add to what they find.
+        let mut made = std::mem::take(&mut scratch.parts[0]);
+        made.resize(out.len(), 0.0);
+        self.run(x, &ConvCall { activation: Activation::None, ..*call }, &mut made, scratch);
+        for (out, made) in out.iter_mut().zip(&made) {
+            *out = call.activation.apply(made + *out);
+        }
+        scratch.parts[0] = made;
+    }
+
+    fn run_words<W: Word>(
+        &self,
+        x: &[f32],
+        call: &ConvCall<'_>,
+        word: W,
+        (out, scratch): (&mut [f32], &mut Scratch),
+    ) {
         assert!(x.len() == call.n * call.geometry.input_len(), "the input holds n images");
-        let job = Job {
-            feed: Floats(bits(x)),
-            word: Float::new(call.activation),
-            geometry: call.geometry,
-        };
+        let job = Job { feed: Floats(bits(x)), word, geometry: call.geometry };
         self.0.run(&job, (call.n, call.parallel), bits_mut(out), scratch);
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::Conv;
 use crate::op::testing::{codes, normal};
 use crate::passes::testing::{Maker, random_graph};
-use crate::{Op, Unary};
+use crate::{Binary, Op, Unary};
 
 /// A batch of `n` for the input that `example` fits.
 fn batch(example: &Tensor, n: usize, seed: u64) -> Tensor {
@@ -146,4 +146,96 @@ fn a_batch_whose_output_does_not_follow_it_runs_whole() {
     let images = Tensor::new([5, 1, 256, 256], vec![1.0f32; 5 << 16]);
     let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
     assert_eq!(**made[0].shape(), [1, 5, 256, 256]);
+}
+
+#[test]
+fn nodes_that_run_at_once_change_no_bit() {
+    let mut joined = 0;
+    for seed in 0..400 {
+        let (graph, example) = random_graph(seed);
+        let session = Session::new(&graph).unwrap();
+        joined += session.joined.steps.iter().filter(|step| step.onto.is_some()).count();
+        let x = [batch(&example, 2, seed)];
+        let plain = session.run_observed(&x, &mut Workspace::serial(), &mut |_, _| {}).unwrap();
+        let mut work = Workspace::serial();
+        for _ in 0..2 {
+            assert_eq!(session.run(&x, &mut work).unwrap(), plain, "seed {seed}");
+        }
+    }
+    assert!(joined > 40, "only {joined} sums were joined");
+}
+
+/// A graph of x [n, 4, 5, 5], convolutions of it as they are asked for, and what `build` makes of them; the names of the operators
+/// of each step, and that the steps give what the nodes give.
+fn check_steps(expected: &[&str], build: impl FnOnce(&mut Maker, ValueId)) {
+    let mut maker = Maker::new(&[1, 4, 5, 5], 9);
+    let x = maker.value;
+    build(&mut maker, x);
+    let graph = maker.finish();
+    let session = Session::new(&graph).unwrap();
+    let name = |&node: &usize| graph.nodes[node].op.name();
+    let names = |step: &Step| step.nodes.iter().map(name).collect::<Vec<_>>().join(" ");
+    assert_eq!(session.joined.steps.iter().map(names).collect::<Vec<_>>(), expected);
+    let x = [normal(&[3, 4, 5, 5], &mut Rng::new(2))];
+    let plain = session.run_observed(&x, &mut Workspace::serial(), &mut |_, _| {}).unwrap();
+    assert_eq!(session.run(&x, &mut Workspace::serial()).unwrap(), plain);
+}
+
+fn conv_of(maker: &mut Maker, x: ValueId) -> ValueId {
+    let weight = maker.floats(&[4, 4, 1, 1], 0.5);
+    maker.node(Op::Conv(Conv::PLAIN), &[x, weight])
+}
+
+#[test]
+fn a_sum_runs_with_the_last_convolution_before_it() {
+    let (add, relu) = (Op::Binary(Binary::Add), Op::Unary(Unary::Relu));
+    check_steps(&["Conv Add Relu"], |maker, x| {
+        let y = conv_of(maker, x);
+        maker.then(add.clone(), &[x, y]);
+        maker.on(relu.clone(), &[]);
+    });
+    check_steps(&["Conv", "Conv Add"], |maker, x| {
+        let (y, z) = (conv_of(maker, x), conv_of(maker, x));
+        maker.then(add.clone(), &[z, y]);
+    });
+    // The other operand is needed again, so that it is copied.
+    check_steps(&["Neg", "Conv Add", "Mul"], |maker, x| {
+        let other = maker.node(Op::Unary(Unary::Neg), &[x]);
+        let y = conv_of(maker, x);
+        let sum = maker.node(add.clone(), &[y, other]);
+        maker.then(Op::Binary(Binary::Mul), &[sum, other]);
+    });
+    // It is also what the convolution reads, and nobody reads it later.
+    check_steps(&["Neg", "Conv Add"], |maker, x| {
+        let other = maker.node(Op::Unary(Unary::Neg), &[x]);
+        let y = conv_of(maker, other);
+        maker.then(add.clone(), &[y, other]);
+    });
+    // It has another shape, which only a run tells.
+    check_steps(&["ReduceMean", "Conv Add Relu"], |maker, x| {
+        let axes = maker.ints(&[2, 3]);
+        let kind = crate::ReduceKind::Mean;
+        let mean = crate::Reduce { kind, keep_dims: true, noop_with_empty_axes: false };
+        let mean = maker.node(Op::Reduce(mean), &[x, axes]);
+        let y = conv_of(maker, x);
+        maker.then(add.clone(), &[mean, y]);
+        maker.on(relu.clone(), &[]);
+    });
+    // It is not known yet, or the convolution or the sum is needed elsewhere.
+    check_steps(&["Conv", "Neg", "Add"], |maker, x| {
+        let y = conv_of(maker, x);
+        let other = maker.node(Op::Unary(Unary::Neg), &[x]);
+        maker.then(add.clone(), &[y, other]);
+    });
+    check_steps(&["Conv", "Add", "Mul"], |maker, x| {
+        let y = conv_of(maker, x);
+        let sum = maker.node(add.clone(), &[y, x]);
+        maker.then(Op::Binary(Binary::Mul), &[sum, y]);
+    });
+    check_steps(&["Conv Add", "Relu", "Mul"], |maker, x| {
+        let y = conv_of(maker, x);
+        let sum = maker.node(add.clone(), &[y, x]);
+        let cut = maker.node(relu.clone(), &[sum]);
+        maker.then(Op::Binary(Binary::Mul), &[sum, cut]);
+    });
 }
