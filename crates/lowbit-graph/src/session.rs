@@ -34,9 +34,11 @@ impl Default for Pool {
 }
 
 fn take<T: Copy + Default>(free: &mut Vec<Vec<T>>, len: usize) -> Vec<T> {
-    // The smallest buffer that is large enough, so that a large one is not spent on a small value.
-    let fitting =
-        (0..free.len()).filter(|&i| free[i].capacity() >= len).min_by_key(|&i| free[i].capacity());
+    // One of this length, which needs no filling; else the smallest that is large enough, so that a large one is not spent on a
+    // small value.
+    let fitting = (0..free.len())
+        .filter(|&i| free[i].capacity() >= len)
+        .min_by_key(|&i| (free[i].len() != len, free[i].capacity()));
     let mut buffer = fitting.map(|i| free.swap_remove(i)).unwrap_or_default();
     buffer.resize(len, T::default());
     buffer
