@@ -18,6 +18,28 @@ pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     /// Per step, the values nobody reads after it.
     pub(super) expiring: Vec<Vec<ValueId>>,
+    /// The narrow places, in order.
+    pub(super) narrows: Vec<Narrow>,
+}
+
+/// A place between two steps where all that later ones read of earlier ones is one value, images along its first axis: a convolution
+/// reads it.
+#[derive(Debug)]
+pub(super) struct Narrow {
+    /// The step behind it.
+    pub(super) step: usize,
+    pub(super) value: ValueId,
+    /// Of the convolutions up to the next such place: floats of all their weights, and the most channels they read or make.
+    pub(super) weights: usize,
+    pub(super) channels: usize,
+}
+
+impl Narrow {
+    /// Whether the weights behind it outweigh the activations of an image, the value's shape being `shape`.
+    pub(super) fn is_heavy(&self, shape: &[usize]) -> bool {
+        let area = shape.iter().skip(2).product::<usize>();
+        self.weights > self.channels.saturating_mul(area)
+    }
 }
 
 /// Nodes that run at once: each one's output is read by the next alone.
@@ -39,7 +61,7 @@ pub(super) struct Onto {
 impl Plan {
     /// Node by node.
     pub(super) fn plain(graph: &Graph) -> Plan {
-        Plan::new(graph, (0..graph.nodes.len()).map(Step::alone).collect())
+        Plan::new(graph, (0..graph.nodes.len()).map(Step::alone).collect(), &[])
     }
 
     /// With convolutions, sums and activations joined.
@@ -58,10 +80,10 @@ impl Plan {
             step.nodes.iter().for_each(|&node| done[node] = true);
             steps.push(step);
         }
-        Plan::new(graph, steps)
+        Plan::new(graph, steps, prepared)
     }
 
-    fn new(graph: &Graph, steps: Vec<Step>) -> Plan {
+    fn new(graph: &Graph, steps: Vec<Step>, prepared: &[Prepared]) -> Plan {
         let mut last: HashMap<ValueId, usize> = HashMap::new();
         for (i, step) in steps.iter().enumerate() {
             for node in step.nodes.iter().map(|&node| &graph.nodes[node]) {
@@ -71,6 +93,7 @@ impl Plan {
                 }
             }
         }
+        let narrows = narrows(graph, &steps, &last, prepared);
         let mut expiring = vec![Vec::new(); steps.len()];
         for (value, i) in last {
             if !graph.outputs.contains(&value) && graph.constant(value).is_none() {
@@ -79,7 +102,7 @@ impl Plan {
         }
         // A map's order differs from run to run; buffers must not.
         expiring.iter_mut().for_each(|values| values.sort_unstable());
-        Plan { steps, expiring }
+        Plan { steps, expiring, narrows }
     }
 }
 
@@ -116,4 +139,38 @@ fn residual(graph: &Graph, producers: &HashMap<ValueId, usize>, index: usize) ->
         nodes.push(reader);
     }
     Some(Step { nodes, onto: Some(Onto { other, activation }) })
+}
+
+/// The places over which one value passes, `last` being the last step that reads each, and a packed convolution reads it.
+fn narrows(
+    graph: &Graph,
+    steps: &[Step],
+    last: &HashMap<ValueId, usize>,
+    prepared: &[Prepared],
+) -> Vec<Narrow> {
+    let mut passing: Vec<ValueId> = graph.inputs.iter().map(|input| input.value).collect();
+    let mut found: Vec<Narrow> = vec![];
+    for (i, step) in steps.iter().enumerate() {
+        passing.retain(|v| graph.outputs.contains(v) || last.get(v).is_some_and(|&last| last >= i));
+        let reads = |step: &Step, value| match &prepared[step.nodes[0]] {
+            Prepared::Conv(..) => graph.nodes[step.nodes[0]].input(0) == Some(value),
+            _ => false,
+        };
+        if let [value] = passing[..]
+            && !graph.outputs.contains(&value)
+            && !prepared.is_empty()
+            && steps[i..].iter().any(|step| reads(step, value))
+        {
+            found.push(Narrow { step: i, value, weights: 0, channels: 0 });
+        }
+        if let Some(narrow) = found.last_mut()
+            && let Some(Prepared::Conv(conv, packed)) = prepared.get(step.nodes[0])
+        {
+            let [o, i, kh, kw] = packed.shape;
+            narrow.weights += o * i * kh * kw;
+            narrow.channels = narrow.channels.max(o).max(i * conv.groups);
+        }
+        passing.extend(graph.nodes[step.last()].outputs.iter().flatten());
+    }
+    found
 }

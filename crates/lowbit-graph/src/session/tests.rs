@@ -239,3 +239,78 @@ fn a_sum_runs_with_the_last_convolution_before_it() {
         maker.then(Op::Binary(Binary::Mul), &[sum, cut]);
     });
 }
+
+/// x [n, 1, 256, 256], of which slices of a batch hold two images; pooled, then convolutions of which the last has more weights than
+/// activations, and what `build` appends.
+fn heavy_graph(build: impl FnOnce(&mut Maker)) -> Graph {
+    let mut maker = Maker::new(&[1, 1, 256, 256], 5);
+    let (kernel, strides) = ([64, 64], [64, 64]);
+    let pool = crate::Pool2d { kernel, strides, ..crate::passes::testing::POOL };
+    maker.on(Op::AveragePool(pool), &[]);
+    for channels in [[32, 1], [32, 32]] {
+        let weight = maker.floats(&[channels[0], channels[1], 1, 1], 0.5);
+        maker.on(Op::Conv(Conv::PLAIN), &[weight]);
+    }
+    build(&mut maker);
+    maker.finish()
+}
+
+fn check_groups(graph: &Graph) {
+    let session = Session::new(graph).unwrap();
+    for n in [3, 5, 9] {
+        let images = normal(&[n, 1, 256, 256], &mut Rng::new(4));
+        let slices: Vec<Tensor> = (0..n)
+            .map(|i| session.run(&[cut(&images, &(i..i + 1))], &mut Workspace::serial()).unwrap())
+            .map(|mut outputs| outputs.swap_remove(0))
+            .collect();
+        let expected: Vec<f32> = slices.iter().flat_map(|slice| slice.f32s().to_vec()).collect();
+        for threads in 1..4 {
+            let mut works: Vec<Workspace> = (0..threads).map(|_| Workspace::serial()).collect();
+            for _ in 0..2 {
+                let made = session.run_batch(&images, &mut works).unwrap();
+                assert_eq!(made[0].shape()[0], n);
+                assert_eq!(made[0].f32s(), expected, "{n} images, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn slices_go_on_together_where_weights_outweigh_activations() {
+    let graph = heavy_graph(|maker| {
+        maker.on(Op::GlobalAveragePool, &[]);
+    });
+    let session = Session::new(&graph).unwrap();
+    let slice = normal(&[2, 1, 256, 256], &mut Rng::new(4));
+    let Ok(Reached::Narrow(narrow, value)) =
+        session.run_head(&[slice], true, &mut Workspace::serial())
+    else {
+        panic!("no narrow place");
+    };
+    // 32 · 32 weights against 32 channels of 4x4: between the convolutions.
+    assert_eq!((narrow.step, &**value.shape()), (2, &[2, 32, 4, 4][..]));
+    check_groups(&graph);
+}
+
+#[test]
+fn what_runs_in_slices_alone_still_does() {
+    // Two rows, however many images: the result does not follow the batch.
+    let graph = heavy_graph(|maker| {
+        let shape = maker.ints(&[2, -1]);
+        maker.on(Op::Reshape(crate::Reshape { allow_zero: false }), &[shape]);
+    });
+    let session = Session::new(&graph).unwrap();
+    let images = normal(&[4, 1, 256, 256], &mut Rng::new(4));
+    let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
+    let whole = session.run(&[images], &mut Workspace::serial()).unwrap();
+    assert_eq!(made, whole);
+    // A shape for the two images of a slice: more together are refused.
+    let graph = heavy_graph(|maker| {
+        let shape = maker.ints(&[2, 512]);
+        maker.on(Op::Reshape(crate::Reshape { allow_zero: false }), &[shape]);
+    });
+    let session = Session::new(&graph).unwrap();
+    let images = normal(&[4, 1, 256, 256], &mut Rng::new(4));
+    let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
+    assert_eq!(**made[0].shape(), [4, 512]);
+}
