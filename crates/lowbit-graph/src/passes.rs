@@ -14,6 +14,7 @@ mod trace;
 
 use lowbit_tensor::Tensor;
 
+pub(crate) use activations::as_activation;
 pub use activations::{fuse_activations, recognize_activations};
 pub use batch_norm::fold_batch_norm;
 pub use constants::{fold_constants, fold_shapes};

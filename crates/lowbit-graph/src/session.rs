@@ -1,17 +1,21 @@
 //! Runs a graph: one node after the other, buffers reused.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lowbit_tensor::{Buffer, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::op::{Operand, Prepared};
+use crate::op::{Operand, Prepared, pooled};
 use crate::{Graph, GraphError, Inputs, Node, OpError, ValueId};
 
+mod steps;
 mod tape;
 
+use steps::{Narrow, Onto, Plan, Step};
 pub use tape::Tape;
+
 /// Buffers that finished values gave back, for the next ones to use.
 #[derive(Debug)]
 pub struct Pool {
@@ -31,9 +35,11 @@ impl Default for Pool {
 }
 
 fn take<T: Copy + Default>(free: &mut Vec<Vec<T>>, len: usize) -> Vec<T> {
-    // The smallest buffer that is large enough, so that a large one is not spent on a small value.
-    let fitting =
-        (0..free.len()).filter(|&i| free[i].capacity() >= len).min_by_key(|&i| free[i].capacity());
+    // One of this length, which needs no filling; else the smallest that is large enough, so that a large one is not spent on a
+    // small value.
+    let fitting = (0..free.len())
+        .filter(|&i| free[i].capacity() >= len)
+        .min_by_key(|&i| (free[i].len() != len, free[i].capacity()));
     let mut buffer = fitting.map(|i| free.swap_remove(i)).unwrap_or_default();
     buffer.resize(len, T::default());
     buffer
@@ -135,8 +141,9 @@ impl Workspace {
 pub struct Session {
     graph: Graph,
     prepared: Vec<Prepared>,
-    /// Per node, the values nobody reads after it.
-    expiring: Vec<Vec<ValueId>>,
+    /// How a run goes that nobody watches, and one where every value is shown.
+    joined: Plan,
+    plain: Plan,
     /// Per node, whether zeros will do for what is only computed from values; none where values are wanted.
     sketches: Vec<bool>,
 }
@@ -163,7 +170,8 @@ impl Session {
                 source,
             })?);
         }
-        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches: vec![] })
+        let (joined, plain) = (Plan::joined(graph, &prepared), Plan::plain(graph));
+        Ok(Session { graph: graph.clone(), prepared, joined, plain, sketches: vec![] })
     }
 
     /// A session whose runs are about shapes: large float results and codes are zeros where the operator's shape rule is at hand,
@@ -173,10 +181,11 @@ impl Session {
     /// What [`Graph::verify`] finds.
     pub(crate) fn sketch(graph: &Graph, exact: &HashSet<ValueId>) -> Result<Self, GraphError> {
         graph.verify()?;
-        let prepared = graph.nodes.iter().map(|_| Prepared::Plain).collect();
+        let prepared: Vec<Prepared> = graph.nodes.iter().map(|_| Prepared::Plain).collect();
         let wanted = |node: &Node| node.outputs.iter().flatten().any(|v| exact.contains(v));
         let sketches = graph.nodes.iter().map(|node| !wanted(node)).collect();
-        Ok(Session { graph: graph.clone(), prepared, expiring: expiring(graph), sketches })
+        let (joined, plain) = (Plan::joined(graph, &prepared), Plan::plain(graph));
+        Ok(Session { graph: graph.clone(), prepared, joined, plain, sketches })
     }
 
     /// The graph that runs.
@@ -190,14 +199,14 @@ impl Session {
     /// # Errors
     /// `Feed` when the inputs are not the graph's, `Op` when a node refuses its inputs.
     pub fn run(&self, feeds: &[Tensor], work: &mut Workspace) -> Result<Vec<Tensor>, GraphError> {
-        self.run_observed(feeds, work, &mut |_, _| {})
+        self.run_plan(&self.joined, feeds, work, &mut |_, _| {})
     }
 
     /// Computes the outputs of a batch in slices of a few images, on as many threads as there are workspaces.
     ///
-    /// A slice's activations stay in the cache where a whole batch's would go through memory. Images do not see each other in an
-    /// inference graph; where outputs do not follow the batch along their first axis (or are not float), the whole batch runs
-    /// at once.
+    /// A slice's activations stay in the cache where a whole batch's would go through memory. From where weights outweigh
+    /// activations, a few slices go on as one. Images do not see each other in an inference graph; where outputs do not follow the
+    /// batch along their first axis (or are not float), the whole batch runs at once.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -218,31 +227,104 @@ impl Session {
         if n <= slice || !sliceable {
             return self.run(feeds, &mut works[0]);
         }
+        let group = slice.max(TOGETHER.min(share));
         let next = AtomicUsize::new(0);
-        let done: Vec<Vec<(usize, Vec<Tensor>)>> = works
+        let done: Vec<Vec<Part>> = works
             .par_iter_mut()
             .map(|work| {
                 let mut done = vec![];
                 loop {
-                    let first = next.fetch_add(slice, Ordering::Relaxed);
+                    let first = next.fetch_add(group, Ordering::Relaxed);
                     if first >= n {
                         return Ok(done);
                     }
-                    let last = (first + slice).min(n);
-                    let mut dims = batch.shape().to_vec();
-                    dims[0] = last - first;
-                    let part = batch.f32s()[first * per_image..last * per_image].to_vec();
-                    done.push((first, self.run(&[Tensor::new(dims, part)], work)?));
+                    let images = first..(first + group).min(n);
+                    done.extend(self.run_group(batch, images, slice, work)?);
                 }
             })
             .collect::<Result<_, GraphError>>()?;
-        let mut parts: Vec<(usize, Vec<Tensor>)> = done.into_iter().flatten().collect();
-        parts.sort_by_key(|&(first, _)| first);
-        let joined = (0..self.graph.outputs.len()).map(|output| join(&parts, output, [slice, n]));
-        match joined.collect() {
+        let mut parts: Vec<Part> = done.into_iter().flatten().collect();
+        parts.sort_by_key(|(images, _)| images.start);
+        match (0..self.graph.outputs.len()).map(|output| join(&parts, output)).collect() {
             Some(outputs) => Ok(outputs),
             None => self.run(feeds, &mut works[0]),
         }
+    }
+
+    /// Runs images of a batch: each slice up to where weights outweigh activations, all together from there on.
+    fn run_group(
+        &self,
+        batch: &Tensor,
+        images: Range<usize>,
+        slice: usize,
+        work: &mut Workspace,
+    ) -> Result<Vec<Part>, GraphError> {
+        let slices =
+            images.clone().step_by(slice).map(|first| first..(first + slice).min(images.end));
+        let (mut parts, mut values, mut places) = (vec![], vec![], vec![]);
+        for part in slices.clone() {
+            match self.run_head(&[cut(batch, &part)], images.len() > slice, work)? {
+                Reached::End(outputs) => parts.push((part, outputs)),
+                Reached::Narrow(narrow, value) => {
+                    places.push(narrow);
+                    values.push(value);
+                }
+            }
+        }
+        let Some(narrow) = places.first() else {
+            return Ok(parts);
+        };
+        let alike = parts.is_empty() && places.iter().all(|place| place.step == narrow.step);
+        let value = stack(&values, work);
+        values.into_iter().for_each(|value| work.pool.give(value));
+        if let Some(value) = value.filter(|_| alike)
+            && let Ok(outputs) = self.run_tail(narrow, value, work)
+        {
+            return Ok(vec![(images, outputs)]);
+        }
+        // The graph is for slices of this size alone.
+        slices.map(|part| Ok((part.clone(), self.run(&[cut(batch, &part)], work)?))).collect()
+    }
+
+    /// Runs to the first narrow place behind which weights outweigh activations, where the caller asks for it, or to the end.
+    fn run_head(
+        &self,
+        feeds: &[Tensor],
+        stop: bool,
+        work: &mut Workspace,
+    ) -> Result<Reached<'_>, GraphError> {
+        self.check_feeds(feeds.iter())?;
+        let (plan, n) = (&self.joined, feeds[0].shape().first());
+        let mut live = HashMap::new();
+        let mut at = 0;
+        for narrow in plan.narrows.iter().filter(|_| stop) {
+            self.advance((plan, at..narrow.step), (feeds, &mut live), work, &mut |_, _| {})?;
+            at = narrow.step;
+            let passes = |value: &Tensor| {
+                let shape = value.shape();
+                value.as_slice::<f32>().is_ok() && shape.first() == n && narrow.is_heavy(shape)
+            };
+            if live.get(&narrow.value).is_some_and(passes)
+                && let Some(value) = live.remove(&narrow.value)
+            {
+                return Ok(Reached::Narrow(narrow, value));
+            }
+        }
+        self.advance((plan, at..plan.steps.len()), (feeds, &mut live), work, &mut |_, _| {})?;
+        Ok(Reached::End(self.outputs(feeds, &live)))
+    }
+
+    /// Runs from a narrow place to the end.
+    fn run_tail(
+        &self,
+        narrow: &Narrow,
+        value: Tensor,
+        work: &mut Workspace,
+    ) -> Result<Vec<Tensor>, GraphError> {
+        let steps = narrow.step..self.joined.steps.len();
+        let mut live = HashMap::from([(narrow.value, value)]);
+        self.advance((&self.joined, steps), (&[], &mut live), work, &mut |_, _| {})?;
+        Ok(self.outputs(&[], &live))
     }
 
     /// Computes the outputs and shows every value on the way, inputs first, as soon as it is known.
@@ -255,27 +337,56 @@ impl Session {
         work: &mut Workspace,
         observe: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Vec<Tensor>, GraphError> {
+        self.run_plan(&self.plain, feeds, work, observe)
+    }
+
+    fn run_plan(
+        &self,
+        plan: &Plan,
+        feeds: &[Tensor],
+        work: &mut Workspace,
+        observe: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Vec<Tensor>, GraphError> {
         self.check_feeds(feeds.iter())?;
-        let mut live: HashMap<ValueId, Tensor> = HashMap::new();
         for (input, tensor) in self.graph.inputs.iter().zip(feeds) {
             observe(input.value, tensor);
         }
-        for (i, node) in self.graph.nodes.iter().enumerate() {
-            let made = self.step(i, feeds, &live, work)?;
-            for (value, tensor) in node.outputs.iter().zip(made) {
+        let mut live = HashMap::new();
+        self.advance((plan, 0..plan.steps.len()), (feeds, &mut live), work, observe)?;
+        Ok(self.outputs(feeds, &live))
+    }
+
+    /// Takes some steps of a plan.
+    fn advance(
+        &self,
+        (plan, steps): (&Plan, Range<usize>),
+        (feeds, live): (&[Tensor], &mut HashMap<ValueId, Tensor>),
+        work: &mut Workspace,
+        observe: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<(), GraphError> {
+        for (step, expiring) in plan.steps[steps.clone()].iter().zip(&plan.expiring[steps]) {
+            let made = match &step.onto {
+                Some(onto) => self.add_onto((step, onto), expiring, (feeds, live), work)?,
+                None => self.step(step.last(), feeds, live, work)?,
+            };
+            for (value, tensor) in self.graph.nodes[step.last()].outputs.iter().zip(made) {
                 if let Some(value) = *value {
                     observe(value, &tensor);
                     live.insert(value, tensor);
                 }
             }
-            for value in &self.expiring[i] {
+            for value in expiring {
                 if let Some(tensor) = live.remove(value) {
                     work.pool.give(tensor);
                 }
             }
         }
-        let take = |&value: &ValueId| self.read(value, feeds, &live).cloned();
-        Ok(self.graph.outputs.iter().filter_map(take).collect())
+        Ok(())
+    }
+
+    fn outputs(&self, feeds: &[Tensor], live: &HashMap<ValueId, Tensor>) -> Vec<Tensor> {
+        let take = |&value: &ValueId| self.read(value, feeds, live).cloned();
+        self.graph.outputs.iter().filter_map(take).collect()
     }
 
     /// Computes the outputs of a graph of one node, shows each with its number, and takes their buffers back into `work`. A run takes no
@@ -324,6 +435,51 @@ impl Session {
         made.map_err(|source| self.refused(index, source))
     }
 
+    /// Runs a convolution, the sum that reads it and the activation behind: at once in the place of the other operand, or one by one
+    /// where that has another shape.
+    fn add_onto(
+        &self,
+        (step, onto): (&Step, &Onto),
+        expiring: &[ValueId],
+        (feeds, live): (&[Tensor], &mut HashMap<ValueId, Tensor>),
+        work: &mut Workspace,
+    ) -> Result<Vec<Tensor>, GraphError> {
+        let node = &self.graph.nodes[step.nodes[0]];
+        let refused = |source| self.refused(step.nodes[0], source);
+        let held = if expiring.contains(&onto.other) && !node.inputs.contains(&Some(onto.other)) {
+            live.remove(&onto.other)
+        } else {
+            None
+        };
+        let read = |v: &Option<ValueId>| v.and_then(|v| self.read(v, feeds, live));
+        let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(read).collect();
+        let other = held.as_ref().or_else(|| self.read(onto.other, feeds, live));
+        if let Prepared::Conv(conv, packed) = &self.prepared[step.nodes[0]]
+            && let Some(other) = other
+            && conv.result_shape(packed, &Inputs(&inputs)).map_err(refused)? == *other.shape()
+            && other.as_slice::<f32>().is_ok()
+        {
+            let held = match held {
+                Some(held) => held,
+                None => {
+                    pooled(other.shape(), other.f32s().iter().copied(), work).map_err(refused)?
+                }
+            };
+            let made = conv.run_onto(packed, &Inputs(&inputs), (held, onto.activation), work);
+            return Ok(vec![made.map_err(refused)?]);
+        }
+        live.extend(held.map(|held| (onto.other, held)));
+        for &index in &step.nodes {
+            let made = self.step(index, feeds, live, work)?;
+            if index == step.last() {
+                return Ok(made);
+            }
+            let outputs = self.graph.nodes[index].outputs.iter().flatten();
+            live.extend(outputs.copied().zip(made));
+        }
+        Ok(vec![])
+    }
+
     /// What node `index` found wrong.
     fn refused(&self, index: usize, source: OpError) -> GraphError {
         let node = &self.graph.nodes[index];
@@ -336,7 +492,8 @@ impl Session {
         feeds: &'a [Tensor],
         live: &'a HashMap<ValueId, Tensor>,
     ) -> Option<&'a Tensor> {
-        let fed = || self.graph.inputs.iter().position(|i| i.value == value).map(|i| &feeds[i]);
+        let fed =
+            || self.graph.inputs.iter().position(|i| i.value == value).and_then(|i| feeds.get(i));
         live.get(&value).or_else(|| self.graph.constant(value).map(AsRef::as_ref)).or_else(fed)
     }
 
@@ -372,38 +529,62 @@ impl Session {
 /// Floats of input that one slice of a batch holds: larger ones leave the cache.
 const SLICE_FLOATS: usize = 1 << 17;
 
-/// One output of all slices, one after the other; `None` when it does not follow the batch.
-fn join(parts: &[(usize, Vec<Tensor>)], output: usize, [slice, n]: [usize; 2]) -> Option<Tensor> {
+/// Images that go on together, where slices have fewer, from where weights outweigh activations: weights are then read once for
+/// all of them, and the register tiles of small images are full.
+const TOGETHER: usize = 4;
+
+/// The outputs of some images of a batch.
+type Part = (Range<usize>, Vec<Tensor>);
+
+/// How far a run went.
+enum Reached<'s> {
+    /// To a narrow place, with the value that passes it.
+    Narrow(&'s Narrow, Tensor),
+    /// To the outputs.
+    End(Vec<Tensor>),
+}
+
+/// Images of a float batch.
+fn cut(batch: &Tensor, images: &Range<usize>) -> Tensor {
+    let mut dims = batch.shape().to_vec();
+    let per_image = batch.len() / dims[0].max(1);
+    dims[0] = images.len();
+    let part = &batch.f32s()[images.start * per_image..images.end * per_image];
+    Tensor::new(dims, part.to_vec())
+}
+
+/// Float values along their first axis, in a buffer of the pool; `None` when they differ in more than that.
+fn stack(values: &[Tensor], work: &mut Workspace) -> Option<Tensor> {
+    let first = values.first()?.shape();
+    if values.iter().any(|value| value.shape()[1..] != first[1..]) {
+        return None;
+    }
+    let mut dims = first.to_vec();
+    dims[0] = values.iter().map(|value| value.shape()[0]).sum();
+    let shape = Shape::from(dims);
+    let mut out = work.pool.floats(&shape).ok()?;
+    let mut rest = &mut *out;
+    for value in values {
+        let (part, behind) = rest.split_at_mut(value.len());
+        part.copy_from_slice(value.f32s());
+        rest = behind;
+    }
+    Some(Tensor::new(shape, out))
+}
+
+/// One output of all parts, one after the other; `None` when it does not follow the batch.
+fn join(parts: &[Part], output: usize) -> Option<Tensor> {
     let mut dims = parts.first()?.1.get(output)?.shape().to_vec();
     let mut values = vec![];
-    for (first, outputs) in parts {
+    for (images, outputs) in parts {
         let part = outputs.get(output)?;
-        if part.shape().first() != Some(&slice.min(n - first)) {
+        if part.shape().first() != Some(&images.len()) {
             return None;
         }
         values.extend_from_slice(part.as_slice::<f32>().ok()?);
     }
-    dims[0] = n;
+    dims[0] = parts.iter().map(|(images, _)| images.len()).sum();
     (dims.iter().product::<usize>() == values.len()).then(|| Tensor::new(dims, values))
-}
-
-fn expiring(graph: &Graph) -> Vec<Vec<ValueId>> {
-    let mut last: HashMap<ValueId, usize> = HashMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
-        // A value nobody reads expires where it is made.
-        for &value in node.inputs.iter().chain(&node.outputs).flatten() {
-            last.insert(value, i);
-        }
-    }
-    let mut expiring = vec![Vec::new(); graph.nodes.len()];
-    for (value, i) in last {
-        if !graph.outputs.contains(&value) && graph.constant(value).is_none() {
-            expiring[i].push(value);
-        }
-    }
-    // A map's order differs from run to run; buffers must not.
-    expiring.iter_mut().for_each(|values| values.sort_unstable());
-    expiring
 }
 
 #[cfg(test)]

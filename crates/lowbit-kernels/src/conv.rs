@@ -6,7 +6,7 @@ use crate::isa::{Isa, kernel_name};
 use crate::nhwc::Pool;
 use crate::stage::Floats;
 use crate::threads::Threads;
-use crate::word::{Float, bits, bits_mut};
+use crate::word::{Float, Onto, Word, bits, bits_mut};
 
 /// Weights and bias of a convolution, packed once for the tiles of this CPU.
 ///
@@ -86,8 +86,8 @@ impl PackedConv {
     /// # Panics
     /// When a length does not fit the geometry, or the geometry is not that of the packed weights.
     pub fn run(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        let threads = call.parallel.into();
-        self.run_with(x, (call.geometry, call.activation), out, (call.n, threads, scratch));
+        let how = (call.geometry, call.n, call.parallel.into());
+        self.run_words(x, how, Float::new(call.activation), (out, scratch));
     }
 
     /// Convolves one image on the threads of `pool`, to the bits of [`PackedConv::run`]. Takes no memory where `scratch` has served
@@ -97,22 +97,42 @@ impl PackedConv {
     pub fn run_on(
         &self,
         x: &[f32],
-        how: (&ConvGeometry, Activation),
+        (geometry, activation): (&ConvGeometry, Activation),
         out: &mut [f32],
         (pool, scratch): (&Pool, &mut Scratch),
     ) {
-        self.run_with(x, how, out, (1, Threads::Pool(pool), scratch));
+        let how = (geometry, 1, Threads::Pool(pool));
+        self.run_words(x, how, Float::new(activation), (out, scratch));
     }
 
-    fn run_with(
+    /// Convolves `n` images of `x` and adds the result to what `out` holds: `activation((sum + bias) + out)`, the bits that
+    /// [`PackedConv::run`] without an activation, a sum and the activation give.
+    /// # Panics
+    /// As [`PackedConv::run`].
+    pub fn run_onto(&self, x: &[f32], call: &ConvCall<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        if !call.geometry.is_depthwise() {
+            let how = (call.geometry, call.n, call.parallel.into());
+            return self.run_words(x, how, Onto(Float::new(call.activation)), (out, scratch));
+        }
+        // Bands of a depthwise convolution overlap, so they cannot add to what they find.
+        let mut made = std::mem::take(&mut scratch.parts[0]);
+        made.resize(out.len(), 0.0);
+        self.run(x, &ConvCall { activation: Activation::None, ..*call }, &mut made, scratch);
+        for (out, made) in out.iter_mut().zip(&made) {
+            *out = call.activation.apply(made + *out);
+        }
+        scratch.parts[0] = made;
+    }
+
+    fn run_words<W: Word>(
         &self,
         x: &[f32],
-        (geometry, activation): (&ConvGeometry, Activation),
-        out: &mut [f32],
-        (n, threads, scratch): (usize, Threads<'_>, &mut Scratch),
+        (geometry, n, threads): (&ConvGeometry, usize, Threads<'_>),
+        word: W,
+        (out, scratch): (&mut [f32], &mut Scratch),
     ) {
         assert!(x.len() == n * geometry.input_len(), "the input holds n images");
-        let job = Job { feed: Floats(bits(x)), word: Float::new(activation), geometry };
+        let job = Job { feed: Floats(bits(x)), word, geometry };
         self.0.run(&job, (n, threads), bits_mut(out), scratch);
     }
 

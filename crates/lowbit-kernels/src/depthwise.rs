@@ -195,7 +195,7 @@ impl Plane<'_> {
                 // SAFETY: `from` is at most `last`, for which the farthest offset was asserted.
                 let sums: [A::V; ROWS] = unsafe { steps.sums((arch, word), from, pitch, &weights) };
                 for (r, sum) in sums.into_iter().enumerate() {
-                    let value = word.finish(arch, sum, bias);
+                    let value = word.activate(arch, word.add(arch, sum, bias));
                     // SAFETY: `out` is borrowed exclusively by this call.
                     unsafe {
                         sink.store(arch, (y + r) * width + x, value, (width - x).min(A::LANES))
@@ -222,7 +222,7 @@ impl Plane<'_> {
                     let vector = unsafe { arch.load(from.as_ptr()) };
                     sum = word.mac(arch, sum, vector, arch.splat(weight));
                 }
-                let value = word.finish(arch, sum, bias);
+                let value = word.activate(arch, word.add(arch, sum, bias));
                 // SAFETY: `out` is borrowed exclusively by this call.
                 unsafe { sink.store(arch, y * width + x, value, (width - x).min(A::LANES)) }
             }

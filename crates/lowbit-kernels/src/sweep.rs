@@ -348,6 +348,9 @@ impl<W: Word> Sweep<'_, W> {
             let at = std::array::from_fn(|v| v * A::LANES);
             let target = Target { at, lens: [A::LANES; NV], row_stride: MAX_COLUMNS, rows };
             let mut tile = [0; MAX_ROWS * MAX_COLUMNS];
+            if W::ADDS {
+                self.gather(arch, panel, &mut tile[..rows * MAX_COLUMNS], first);
+            }
             // SAFETY: the sink is a local.
             unsafe { write((arch, self.word), &sums, bias, target, Sink::new(&mut tile)) }
             self.scatter(arch, panel, &tile[..rows * MAX_COLUMNS], first);
@@ -364,6 +367,24 @@ impl<W: Word> Sweep<'_, W> {
                 (panel.runs[0].to + v * A::LANES, len)
             })),
             Cut::Packed => None,
+        }
+    }
+
+    /// Reads what the output holds where a tile will go, run by run.
+    #[inline(always)]
+    fn gather<A: Arch>(&self, arch: A, panel: &Panel, tile: &mut [u32], first: usize) {
+        for (r, tile) in tile.chunks_exact_mut(MAX_COLUMNS).enumerate() {
+            for run in panel.runs() {
+                for start in (0..run.len).step_by(A::LANES) {
+                    let len = A::LANES.min(run.len - start);
+                    let at = first + run.to + r * self.area + start;
+                    // SAFETY: panels and output panels partition the output, and each is run by one thread.
+                    let vector = unsafe { self.out.load(arch, at, len) };
+                    let to = &mut tile[run.column + start..][..len];
+                    // SAFETY: the slice holds `len` words.
+                    unsafe { arch.store_part(to.as_mut_ptr(), vector, len) }
+                }
+            }
         }
     }
 

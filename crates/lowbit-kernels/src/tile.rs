@@ -97,6 +97,23 @@ impl<'a> Sink<'a> {
             unsafe { arch.store_part(to, vector, len) }
         }
     }
+
+    /// Reads the first `len <= LANES` lanes at element `at`, zeros in the others.
+    /// # Safety
+    /// No other thread accesses these elements.
+    #[inline(always)]
+    pub(crate) unsafe fn load<A: Arch>(self, arch: A, at: usize, len: usize) -> A::V {
+        assert!(len <= A::LANES && at + len <= self.len, "the load lies inside the output");
+        // SAFETY: `at <= len` of the borrowed slice, asserted.
+        let from = unsafe { self.start.add(at) };
+        if len == A::LANES {
+            // SAFETY: `LANES` words are readable at `from`, asserted; the caller promises that nobody else uses them.
+            unsafe { arch.load(from) }
+        } else {
+            // SAFETY: `len` words are readable at `from`, asserted; the caller promises that nobody else uses them.
+            unsafe { arch.load_part(from, len) }
+        }
+    }
 }
 
 /// Where a tile goes: vector `v` of row `r` to `at[v] + r * row_stride`, its first `lens[v]` lanes.
@@ -141,9 +158,14 @@ pub(crate) unsafe fn write<A: Arch, W: Word, const MR: usize, const NV: usize>(
                     unsafe { arch.load(bias.as_ptr()) }
                 }
             };
-            let value = word.finish(arch, sum, addend);
+            let (at, len) = (target.at[v] + r * target.row_stride, target.lens[v]);
+            let mut value = word.add(arch, sum, addend);
+            if W::ADDS {
+                // SAFETY: the caller promises that nobody else uses the target.
+                value = word.add(arch, value, unsafe { sink.load(arch, at, len) });
+            }
             // SAFETY: the caller promises that nobody else uses the target.
-            unsafe { sink.store(arch, target.at[v] + r * target.row_stride, value, target.lens[v]) }
+            unsafe { sink.store(arch, at, word.activate(arch, value), len) }
         }
     }
 }

@@ -5,10 +5,14 @@ use crate::geometry::Activation;
 
 /// The arithmetic of a tile; the value itself carries what the epilogue needs.
 pub(crate) trait Word: Copy + Send + Sync {
+    /// Whether results are added to what the output holds.
+    const ADDS: bool = false;
     /// `acc + x * w`.
     fn mac<A: Arch>(self, arch: A, acc: A::V, x: A::V, w: A::V) -> A::V;
-    /// Bias and activation.
-    fn finish<A: Arch>(self, arch: A, acc: A::V, bias: A::V) -> A::V;
+    /// `a + b`, b being the bias or what the output holds.
+    fn add<A: Arch>(self, arch: A, a: A::V, b: A::V) -> A::V;
+    /// The activation.
+    fn activate<A: Arch>(self, arch: A, sum: A::V) -> A::V;
 }
 
 /// Words are `f32`; the activation is a clip and, for the leaky one, a slope.
@@ -40,8 +44,12 @@ impl Word for Float {
     }
 
     #[inline(always)]
-    fn finish<A: Arch>(self, arch: A, acc: A::V, bias: A::V) -> A::V {
-        let sum = arch.add_f32(acc, bias);
+    fn add<A: Arch>(self, arch: A, a: A::V, b: A::V) -> A::V {
+        arch.add_f32(a, b)
+    }
+
+    #[inline(always)]
+    fn activate<A: Arch>(self, arch: A, sum: A::V) -> A::V {
         let Some(alpha) = self.leak else {
             let raised = arch.max_f32(arch.splat(self.low.to_bits()), sum);
             return arch.min_f32(arch.splat(self.high.to_bits()), raised);
@@ -49,6 +57,29 @@ impl Word for Float {
         let zero = arch.splat(0);
         let negative = arch.mul_f32(arch.min_f32(zero, sum), arch.splat(alpha.to_bits()));
         arch.add_f32(arch.max_f32(zero, sum), negative)
+    }
+}
+
+/// As [`Float`]; between bias and activation what the output holds is added.
+#[derive(Clone, Copy)]
+pub(crate) struct Onto(pub(crate) Float);
+
+impl Word for Onto {
+    const ADDS: bool = true;
+
+    #[inline(always)]
+    fn mac<A: Arch>(self, arch: A, acc: A::V, x: A::V, w: A::V) -> A::V {
+        self.0.mac(arch, acc, x, w)
+    }
+
+    #[inline(always)]
+    fn add<A: Arch>(self, arch: A, a: A::V, b: A::V) -> A::V {
+        self.0.add(arch, a, b)
+    }
+
+    #[inline(always)]
+    fn activate<A: Arch>(self, arch: A, sum: A::V) -> A::V {
+        self.0.activate(arch, sum)
     }
 }
 
@@ -63,8 +94,13 @@ impl Word for Pair {
     }
 
     #[inline(always)]
-    fn finish<A: Arch>(self, arch: A, acc: A::V, bias: A::V) -> A::V {
-        arch.add_i32(acc, bias)
+    fn add<A: Arch>(self, arch: A, a: A::V, b: A::V) -> A::V {
+        arch.add_i32(a, b)
+    }
+
+    #[inline(always)]
+    fn activate<A: Arch>(self, _: A, sum: A::V) -> A::V {
+        sum
     }
 }
 

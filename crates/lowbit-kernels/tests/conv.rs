@@ -172,6 +172,11 @@ proptest! {
     }
 
     #[test]
+    fn sums_onto_the_output_equal_two_passes(g in geometry(), n in 1..4usize, a in activation(), p in parallel()) {
+        check_onto(&g, n, a, p);
+    }
+
+    #[test]
     fn gradients_equal_definition(g in geometry(), n in 1..4usize, p in parallel()) {
         check_gradients(&g, n, p);
     }
@@ -233,6 +238,26 @@ fn batch_and_threads_do_not_matter() {
         let single: Vec<f32> =
             x.chunks(g.input_len()).flat_map(|x| run(x, 1, Parallel::Rayon)).collect();
         assert_eq!(batch, single);
+    }
+}
+
+/// What the output holds is added after the bias and before the activation, as if by passes of their own.
+fn check_onto(g: &ConvGeometry, n: usize, activation: Activation, parallel: Parallel) {
+    let x = floats(n * g.input_len(), 1);
+    let weight = floats(g.weight_shape().iter().product(), 2);
+    let bias = floats(g.channels_out, 3);
+    let held = floats(n * g.output_len(), 4);
+    for isa in Isa::available() {
+        let packed = PackedConv::for_isa(isa, &weight, g.weight_shape(), (Some(&bias), g.groups));
+        let (mut alone, mut onto) = (vec![f32::NAN; held.len()], held.clone());
+        let mut scratch = Scratch::new();
+        let plain = ConvCall { n, geometry: g, activation: Activation::None, parallel };
+        packed.run(&x, &plain, &mut alone, &mut scratch);
+        packed.run_onto(&x, &ConvCall { activation, ..plain }, &mut onto, &mut scratch);
+        for (at, ((&alone, &held), &onto)) in alone.iter().zip(&held).zip(&onto).enumerate() {
+            let expected = activation.apply(alone + held);
+            assert!(onto == expected, "{} {at}: {onto} {expected} {g:?}", isa.name());
+        }
     }
 }
 

@@ -204,6 +204,36 @@ impl Conv {
         Ok(Tensor::new(shape, out))
     }
 
+    /// The result's shape.
+    pub(crate) fn result_shape(
+        &self,
+        packed: &PackedWeight<PackedConv>,
+        inputs: &Inputs<'_>,
+    ) -> Result<Shape, OpError> {
+        Ok(self.geometry(inputs.float(0, "X", 4)?.0, packed.shape)?.1)
+    }
+
+    /// As [`Conv::run`] with the result added to what `onto`, float32 of the result's shape, holds; then `activation` in place of
+    /// the convolution's own.
+    pub(crate) fn run_onto(
+        &self,
+        packed: &PackedWeight<PackedConv>,
+        inputs: &Inputs<'_>,
+        (mut onto, activation): (Tensor, Activation),
+        work: &mut Workspace,
+    ) -> Result<Tensor, OpError> {
+        let (x, values) = inputs.float(0, "X", 4)?;
+        let (geometry, _) = self.geometry(x, packed.shape)?;
+        let call = ConvCall {
+            n: x.shape()[0],
+            geometry: &geometry,
+            activation: activation.for_kernels(),
+            parallel: work.parallel,
+        };
+        packed.weight.run_onto(values, &call, onto.as_mut_slice()?, &mut work.scratch);
+        Ok(onto)
+    }
+
     pub(crate) fn forward(
         &self,
         inputs: &Inputs<'_>,

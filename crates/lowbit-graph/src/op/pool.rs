@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use lowbit_kernels::{Body, Isa};
 use lowbit_tensor::{Buffer, Shape, Tensor};
 
 use super::arithmetic::Number;
@@ -77,23 +78,12 @@ impl Pool2d {
             return Ok(Tensor::new(shape, out));
         }
         let counts = self.counts(&sweep);
-        sweep.planes(x, work.parallel, &mut out, |x, line, y| {
-            sweep.slide(
-                x,
-                line,
-                y,
-                Fold {
-                    empty: 0.0,
-                    widen: f64::from,
-                    join: |a, b| a + b,
-                    finish: |total: f64, at: usize| {
-                        let count =
-                            counts[0][at / sweep.output[1]] * counts[1][at % sweep.output[1]];
-                        (total / count.max(1) as f64) as f32
-                    },
-                },
-            );
-        });
+        let mean = |total: f64, at: usize| {
+            let count = counts[0][at / sweep.output[1]] * counts[1][at % sweep.output[1]];
+            (total / count.max(1) as f64) as f32
+        };
+        let fold = Fold { empty: 0.0, widen: f64::from, join: |a, b| a + b, finish: mean };
+        sweep.planes(x, work.parallel, &mut out, &fold);
         Ok(Tensor::new(shape, out))
     }
 
@@ -106,14 +96,9 @@ impl Pool2d {
         let sweep = self.sweep(tensor, work)?;
         let shape = sweep.shape(tensor);
         let mut out = T::take(&mut work.pool, &shape)?;
-        sweep.planes(x, work.parallel, &mut out, |x, line, y| {
-            sweep.slide(
-                x,
-                line,
-                y,
-                Fold { empty: T::LOWEST, widen: |x| x, join: T::max, finish: |largest, _| largest },
-            );
-        });
+        let fold =
+            Fold { empty: T::LOWEST, widen: |x| x, join: T::max, finish: |largest, _| largest };
+        sweep.planes(x, work.parallel, &mut out, &fold);
         Ok(Tensor::new(shape, out))
     }
 
@@ -292,51 +277,89 @@ impl Sweep {
         [n, c, self.output[0], self.output[1]].into()
     }
 
-    /// Calls `pool` on each plane of the input and of the result, with scratch for one line.
-    fn planes<T: Copy + Send + Sync, A: Clone + Default>(
+    /// Pools each plane of the input into one of the result.
+    fn planes<T, A, W, J, F>(
         &self,
         x: &[T],
         parallel: lowbit_kernels::Parallel,
         out: &mut [T],
-        pool: impl Fn(&[T], &mut [A], &mut [T]) + Sync,
-    ) {
+        fold: &Fold<W, A, J, F>,
+    ) where
+        T: Copy + Send + Sync,
+        A: Copy + Default + Sync,
+        W: Fn(T) -> A + Sync,
+        J: Fn(A, A) -> A + Sync,
+        F: Fn(A, usize) -> T + Sync,
+    {
         let plane = self.output[0] * self.output[1];
         let source = self.input[0] * self.input[1];
         share_rows(parallel, out, plane, |first, part| {
-            let mut line = vec![A::default(); self.line];
+            // One element more, so that steps of two are whole pairs; then the results of a row.
+            let mut line = vec![A::default(); self.line + 1 + self.output[1]];
             for (i, y) in part.chunks_exact_mut(plane).enumerate() {
                 let start = (first / plane + i) * source;
-                pool(&x[start..start + source], &mut line, y);
+                let x = &x[start..start + source];
+                Isa::current().vectorize(Slide { sweep: self, x, line: &mut line, y, fold });
             }
         });
     }
+}
 
-    /// Windows are separable: join the rows under a window into one line, then slide along the line.
-    fn slide<T, A, W, J, F>(&self, x: &[T], line: &mut [A], y: &mut [T], fold: Fold<W, A, J, F>)
-    where
-        T: Copy,
-        A: Copy,
-        W: Fn(T) -> A,
-        J: Fn(A, A) -> A,
-        F: Fn(A, usize) -> T,
-    {
-        let [_, width] = self.input;
+/// Windows are separable: join the rows under a window into one line, then slide along the line, all windows of a row at once.
+struct Slide<'a, T, A, W, J, F> {
+    sweep: &'a Sweep,
+    x: &'a [T],
+    line: &'a mut [A],
+    y: &'a mut [T],
+    fold: &'a Fold<W, A, J, F>,
+}
+
+impl<T, A, W, J, F> Body for Slide<'_, T, A, W, J, F>
+where
+    T: Copy,
+    A: Copy,
+    W: Fn(T) -> A,
+    J: Fn(A, A) -> A,
+    F: Fn(A, usize) -> T,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Slide { sweep, x, line, y, fold } = self;
+        let (width, columns) = (sweep.input[1], sweep.output[1]);
+        let (line, sums) = line.split_at_mut(sweep.line + 1);
         line.fill(fold.empty);
-        for (o, row) in y.chunks_exact_mut(self.output[1]).enumerate() {
-            let joined = &mut line[self.pads[1]..self.pads[1] + width];
+        for (o, row) in y.chunks_exact_mut(columns).enumerate() {
+            let joined = &mut line[sweep.pads[1]..sweep.pads[1] + width];
             joined.fill(fold.empty);
-            let base = o * self.strides[0];
-            let inside = self.pads[0]..self.pads[0] + self.input[0];
-            for k in taps(base, inside, self.kernel[0], self.dilations[0]) {
-                let h = base + k * self.dilations[0] - self.pads[0];
+            let base = o * sweep.strides[0];
+            let inside = sweep.pads[0]..sweep.pads[0] + sweep.input[0];
+            for k in taps(base, inside, sweep.kernel[0], sweep.dilations[0]) {
+                let h = base + k * sweep.dilations[0] - sweep.pads[0];
                 for (sum, &x) in joined.iter_mut().zip(&x[h * width..(h + 1) * width]) {
                     *sum = (fold.join)(*sum, (fold.widen)(x));
                 }
             }
-            for (c, y) in row.iter_mut().enumerate() {
-                let taps = line[c * self.strides[1]..].iter().step_by(self.dilations[1]);
-                let all = taps.take(self.kernel[1]).copied();
-                *y = (fold.finish)(all.fold(fold.empty, &fold.join), o * self.output[1] + c);
+            sums.fill(fold.empty);
+            for k in 0..sweep.kernel[1] {
+                let taps = &line[k * sweep.dilations[1]..];
+                let join = |sum: &mut A, tap: A| *sum = (fold.join)(*sum, tap);
+                // Steps that the compiler knows become vectors.
+                match sweep.strides[1] {
+                    1 => sums.iter_mut().zip(taps).for_each(|(sum, &tap)| join(sum, tap)),
+                    2 => sums
+                        .iter_mut()
+                        .zip(taps.as_chunks::<2>().0)
+                        .for_each(|(sum, pair)| join(sum, pair[0])),
+                    step => sums
+                        .iter_mut()
+                        .zip(taps.iter().step_by(step))
+                        .for_each(|(sum, &tap)| join(sum, tap)),
+                }
+            }
+            for (c, (y, &sum)) in row.iter_mut().zip(&*sums).enumerate() {
+                *y = (fold.finish)(sum, o * columns + c);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::Conv;
 use crate::op::testing::{codes, normal};
 use crate::passes::testing::{Maker, random_graph};
-use crate::{Op, Unary};
+use crate::{Binary, Op, Unary};
 
 /// A batch of `n` for the input that `example` fits.
 fn batch(example: &Tensor, n: usize, seed: u64) -> Tensor {
@@ -167,4 +167,171 @@ fn a_batch_whose_output_does_not_follow_it_runs_whole() {
     let images = Tensor::new([5, 1, 256, 256], vec![1.0f32; 5 << 16]);
     let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
     assert_eq!(**made[0].shape(), [1, 5, 256, 256]);
+}
+
+#[test]
+fn nodes_that_run_at_once_change_no_bit() {
+    let mut joined = 0;
+    for seed in 0..400 {
+        let (graph, example) = random_graph(seed);
+        let session = Session::new(&graph).unwrap();
+        joined += session.joined.steps.iter().filter(|step| step.onto.is_some()).count();
+        let x = [batch(&example, 2, seed)];
+        let plain = session.run_observed(&x, &mut Workspace::serial(), &mut |_, _| {}).unwrap();
+        let mut work = Workspace::serial();
+        for _ in 0..2 {
+            assert_eq!(session.run(&x, &mut work).unwrap(), plain, "seed {seed}");
+        }
+    }
+    assert!(joined > 40, "only {joined} sums were joined");
+}
+
+/// A graph of x [n, 4, 5, 5], convolutions of it as they are asked for, and what `build` makes of them; the names of the operators
+/// of each step, and that the steps give what the nodes give.
+fn check_steps(expected: &[&str], build: impl FnOnce(&mut Maker, ValueId)) {
+    let mut maker = Maker::new(&[1, 4, 5, 5], 9);
+    let x = maker.value;
+    build(&mut maker, x);
+    let graph = maker.finish();
+    let session = Session::new(&graph).unwrap();
+    let name = |&node: &usize| graph.nodes[node].op.name();
+    let names = |step: &Step| step.nodes.iter().map(name).collect::<Vec<_>>().join(" ");
+    assert_eq!(session.joined.steps.iter().map(names).collect::<Vec<_>>(), expected);
+    let x = [normal(&[3, 4, 5, 5], &mut Rng::new(2))];
+    let plain = session.run_observed(&x, &mut Workspace::serial(), &mut |_, _| {}).unwrap();
+    assert_eq!(session.run(&x, &mut Workspace::serial()).unwrap(), plain);
+}
+
+fn conv_of(maker: &mut Maker, x: ValueId) -> ValueId {
+    let weight = maker.floats(&[4, 4, 1, 1], 0.5);
+    maker.node(Op::Conv(Conv::PLAIN), &[x, weight])
+}
+
+#[test]
+fn a_sum_runs_with_the_last_convolution_before_it() {
+    let (add, relu) = (Op::Binary(Binary::Add), Op::Unary(Unary::Relu));
+    check_steps(&["Conv Add Relu"], |maker, x| {
+        let y = conv_of(maker, x);
+        maker.then(add.clone(), &[x, y]);
+        maker.on(relu.clone(), &[]);
+    });
+    check_steps(&["Conv", "Conv Add"], |maker, x| {
+        let (y, z) = (conv_of(maker, x), conv_of(maker, x));
+        maker.then(add.clone(), &[z, y]);
+    });
+    // The other operand is needed again, so that it is copied.
+    check_steps(&["Neg", "Conv Add", "Mul"], |maker, x| {
+        let other = maker.node(Op::Unary(Unary::Neg), &[x]);
+        let y = conv_of(maker, x);
+        let sum = maker.node(add.clone(), &[y, other]);
+        maker.then(Op::Binary(Binary::Mul), &[sum, other]);
+    });
+    // It is also what the convolution reads, and nobody reads it later.
+    check_steps(&["Neg", "Conv Add"], |maker, x| {
+        let other = maker.node(Op::Unary(Unary::Neg), &[x]);
+        let y = conv_of(maker, other);
+        maker.then(add.clone(), &[y, other]);
+    });
+    // It has another shape, which only a run tells.
+    check_steps(&["ReduceMean", "Conv Add Relu"], |maker, x| {
+        let axes = maker.ints(&[2, 3]);
+        let kind = crate::ReduceKind::Mean;
+        let mean = crate::Reduce { kind, keep_dims: true, noop_with_empty_axes: false };
+        let mean = maker.node(Op::Reduce(mean), &[x, axes]);
+        let y = conv_of(maker, x);
+        maker.then(add.clone(), &[mean, y]);
+        maker.on(relu.clone(), &[]);
+    });
+    // It is not known yet, or the convolution or the sum is needed elsewhere.
+    check_steps(&["Conv", "Neg", "Add"], |maker, x| {
+        let y = conv_of(maker, x);
+        let other = maker.node(Op::Unary(Unary::Neg), &[x]);
+        maker.then(add.clone(), &[y, other]);
+    });
+    check_steps(&["Conv", "Add", "Mul"], |maker, x| {
+        let y = conv_of(maker, x);
+        let sum = maker.node(add.clone(), &[y, x]);
+        maker.then(Op::Binary(Binary::Mul), &[sum, y]);
+    });
+    check_steps(&["Conv Add", "Relu", "Mul"], |maker, x| {
+        let y = conv_of(maker, x);
+        let sum = maker.node(add.clone(), &[y, x]);
+        let cut = maker.node(relu.clone(), &[sum]);
+        maker.then(Op::Binary(Binary::Mul), &[sum, cut]);
+    });
+}
+
+/// x [n, 1, 256, 256], of which slices of a batch hold two images; pooled, then convolutions of which the last has more weights than
+/// activations, and what `build` appends.
+fn heavy_graph(build: impl FnOnce(&mut Maker)) -> Graph {
+    let mut maker = Maker::new(&[1, 1, 256, 256], 5);
+    let (kernel, strides) = ([64, 64], [64, 64]);
+    let pool = crate::Pool2d { kernel, strides, ..crate::passes::testing::POOL };
+    maker.on(Op::AveragePool(pool), &[]);
+    for channels in [[32, 1], [32, 32]] {
+        let weight = maker.floats(&[channels[0], channels[1], 1, 1], 0.5);
+        maker.on(Op::Conv(Conv::PLAIN), &[weight]);
+    }
+    build(&mut maker);
+    maker.finish()
+}
+
+fn check_groups(graph: &Graph) {
+    let session = Session::new(graph).unwrap();
+    for n in [3, 5, 9] {
+        let images = normal(&[n, 1, 256, 256], &mut Rng::new(4));
+        let slices: Vec<Tensor> = (0..n)
+            .map(|i| session.run(&[cut(&images, &(i..i + 1))], &mut Workspace::serial()).unwrap())
+            .map(|mut outputs| outputs.swap_remove(0))
+            .collect();
+        let expected: Vec<f32> = slices.iter().flat_map(|slice| slice.f32s().to_vec()).collect();
+        for threads in 1..4 {
+            let mut works: Vec<Workspace> = (0..threads).map(|_| Workspace::serial()).collect();
+            for _ in 0..2 {
+                let made = session.run_batch(&images, &mut works).unwrap();
+                assert_eq!(made[0].shape()[0], n);
+                assert_eq!(made[0].f32s(), expected, "{n} images, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn slices_go_on_together_where_weights_outweigh_activations() {
+    let graph = heavy_graph(|maker| {
+        maker.on(Op::GlobalAveragePool, &[]);
+    });
+    let session = Session::new(&graph).unwrap();
+    let slice = normal(&[2, 1, 256, 256], &mut Rng::new(4));
+    let Ok(Reached::Narrow(narrow, value)) =
+        session.run_head(&[slice], true, &mut Workspace::serial())
+    else {
+        panic!("no narrow place");
+    };
+    // 32 · 32 weights against 32 channels of 4x4: between the convolutions.
+    assert_eq!((narrow.step, &**value.shape()), (2, &[2, 32, 4, 4][..]));
+    check_groups(&graph);
+}
+
+#[test]
+fn what_runs_in_slices_alone_still_does() {
+    // Two rows, however many images: the result does not follow the batch.
+    let graph = heavy_graph(|maker| {
+        let shape = maker.ints(&[2, -1]);
+        maker.on(Op::Reshape(crate::Reshape { allow_zero: false }), &[shape]);
+    });
+    let session = Session::new(&graph).unwrap();
+    let images = normal(&[4, 1, 256, 256], &mut Rng::new(4));
+    let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
+    let whole = session.run(&[images], &mut Workspace::serial()).unwrap();
+    assert_eq!(made, whole);
+    // A shape for the two images of a slice: more together are refused.
+    let graph = heavy_graph(|maker| {
+        let shape = maker.ints(&[2, 512]);
+        maker.on(Op::Reshape(crate::Reshape { allow_zero: false }), &[shape]);
+    });
+    let session = Session::new(&graph).unwrap();
+    let images = normal(&[4, 1, 256, 256], &mut Rng::new(4));
+    let made = session.run_batch(&images, &mut [Workspace::serial()]).unwrap();
+    assert_eq!(**made[0].shape(), [4, 512]);
 }
