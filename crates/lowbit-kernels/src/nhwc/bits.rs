@@ -109,7 +109,9 @@ pub struct BitConv {
     values: Values,
     digits: Digits,
     panels: Vec<Panel>,
-    /// Of the first plane of the image.
+    /// Bytes of a plane in a pixel of the image.
+    plane: usize,
+    /// Of the first plane.
     offsets: Vec<u32>,
     /// `[panel][plane][word of the inner dimension][signs, mask][lane]`
     words: Words,
@@ -194,6 +196,7 @@ impl BitConv {
         Self {
             isa,
             words: Words::new(&digits.pack(&spec, weights, &panels)),
+            plane: spec.input.plane(),
             offsets: offsets(&bytes, spec.input.plane()),
             values,
             digits,
@@ -435,12 +438,24 @@ impl Part<'_> {
                         finish(arch, bounds, sums, factors, places);
                     }
                 },
+                Ending::Bits { planes: 1, at_least, inverted } => {
+                    let at_least = &at_least[panel.column..][..columns];
+                    for (sums, [y, x]) in sums.into_iter().zip(pixels) {
+                        // SAFETY: the panel has two vectors of thresholds, and the pixel the bytes of its bits.
+                        unsafe {
+                            let bits = reached(signs, sums, at_least.as_ptr());
+                            let pixel = conv.spec.output.at(y, x) + panel.output / 8;
+                            let to = self.layer.images.codes.add(pixel);
+                            store_bits(to, bits ^ inverted[index], columns / 8);
+                        }
+                    }
+                }
                 Ending::Bits { planes, at_least, inverted } => {
-                    let (plane, lanes) = (conv.spec.output.pixel / planes, conv.edges.lanes());
+                    let (plane, lanes) = (conv.spec.output.plane(), conv.edges.lanes());
                     for (sums, [y, x]) in sums.into_iter().zip(pixels) {
                         let mut words = [0; PLANES_MAX];
-                        for (level, at_least) in at_least.chunks_exact(lanes).enumerate() {
-                            let at_least = &at_least[panel.column..][..columns];
+                        for level in 0..(1 << planes) - 1 {
+                            let at_least = &at_least[level * lanes + panel.column..][..columns];
                             // SAFETY: the panel has two vectors of thresholds.
                             let reached = unsafe { reached(signs, sums, at_least.as_ptr()) };
                             flip(&mut words, level, reached);
@@ -470,7 +485,6 @@ impl Part<'_> {
         weights: *const u32,
     ) -> [[V<S>; 2]; R] {
         let (conv, arch) = (self.conv, signs.codes());
-        let plane = conv.spec.input.pixel / conv.values.planes;
         let words = conv.offsets.len() * W * 2 * <S::A as Arch>::LANES;
         let mut counts = [[arch.splat(0); 2]; R];
         // The powers of two of both sides, from the greatest sum of them on.
@@ -479,7 +493,7 @@ impl Part<'_> {
             for of_x in least..conv.values.planes.min(power + 1) {
                 let mut pixels = x;
                 for pixel in &mut pixels {
-                    *pixel = pixel.wrapping_add(of_x * plane);
+                    *pixel = pixel.wrapping_add(of_x * conv.plane);
                 }
                 // SAFETY: as this function's.
                 unsafe {

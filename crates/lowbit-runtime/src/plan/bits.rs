@@ -47,16 +47,21 @@ const RATE_TIME: Duration = Duration::from_micros(500);
 /// Bits counted take so much longer where a mask goes with each word of weights.
 const MASKED: f64 = 1.25;
 
+/// What follows the last pass of a layer takes as long as so many words of one: fitted to layers of 64 to 512 channels.
+const ENDING: f64 = 23.0;
+
 /// Chooses what lies as bits.
 pub(super) fn choose(network: &Network, isa: Isa, wanted: BitSerial) -> Choice {
     let mut advantage = None;
-    let mut pays = |(passes, masked): (usize, bool), channels: usize| match wanted {
+    let mut pays = |(passes, masked): (usize, bool), taps: usize, channels: usize| match wanted {
         BitSerial::Always => true,
         BitSerial::Never => false,
         BitSerial::Faster if passes == 1 => true,
         BitSerial::Faster => {
-            let filled = channels as f64 / channels.next_multiple_of(32) as f64;
-            let cost = passes as f64 * if masked { MASKED } else { 1.0 } / filled;
+            let words = taps / channels * channels.div_ceil(32);
+            let passes = passes as f64 * if masked { MASKED } else { 1.0 };
+            // Words may hold fewer channels than bits.
+            let cost = (passes + ENDING / words as f64) * (32 * words) as f64 / taps as f64;
             cost < *advantage.get_or_insert_with(|| advantage_of_bits(isa))
         }
     };
@@ -67,7 +72,8 @@ pub(super) fn choose(network: &Network, isa: Isa, wanted: BitSerial) -> Choice {
             Kind::Conv(conv) => {
                 let few = network.few(step.inputs[0]);
                 let [.., channels] = network.values[step.inputs[0]].image();
-                few.and_then(|few| conv.passes(few)).is_some_and(|passes| pays(passes, channels))
+                let passes = few.and_then(|few| conv.passes(few));
+                passes.is_some_and(|passes| pays(passes, conv.taps(), channels))
             }
             _ => false,
         })
