@@ -438,38 +438,54 @@ impl Part<'_> {
                         finish(arch, bounds, sums, factors, places);
                     }
                 },
-                Ending::Bits { planes: 1, at_least, inverted } => {
-                    let at_least = &at_least[panel.column..][..columns];
-                    for (sums, [y, x]) in sums.into_iter().zip(pixels) {
-                        // SAFETY: the panel has two vectors of thresholds, and the pixel the bytes of its bits.
-                        unsafe {
-                            let bits = reached(signs, sums, at_least.as_ptr());
-                            let pixel = conv.spec.output.at(y, x) + panel.output / 8;
-                            let to = self.layer.images.codes.add(pixel);
-                            store_bits(to, bits ^ inverted[index], columns / 8);
-                        }
-                    }
-                }
                 Ending::Bits { planes, at_least, inverted } => {
-                    let (plane, lanes) = (conv.spec.output.plane(), conv.edges.lanes());
-                    for (sums, [y, x]) in sums.into_iter().zip(pixels) {
-                        let mut words = [0; PLANES_MAX];
-                        for level in 0..(1 << planes) - 1 {
-                            let at_least = &at_least[level * lanes + panel.column..][..columns];
-                            // SAFETY: the panel has two vectors of thresholds.
-                            let reached = unsafe { reached(signs, sums, at_least.as_ptr()) };
-                            flip(&mut words, level, reached);
-                        }
-                        let pixel = conv.spec.output.at(y, x) + panel.output / 8;
-                        for (number, bits) in words[..*planes].iter().enumerate() {
-                            // SAFETY: each plane of the pixel has the bytes of this panel's bits.
-                            unsafe {
-                                let to = self.layer.images.codes.add(pixel + number * plane);
-                                store_bits(to, bits ^ inverted[index], columns / 8);
-                            }
-                        }
-                    }
+                    let ending = (*planes, &at_least[panel.column..], inverted[index]);
+                    // SAFETY: the panel has two vectors of thresholds in each level, and its pixels bytes for them.
+                    unsafe { self.write_bits::<S, R>(signs, (sums, pixels), ending, panel) };
                 }
+            }
+        }
+    }
+
+    /// Writes where sums reach thresholds, as bits.
+    /// # Safety
+    /// The pixels are pixels of the result, and the thresholds those of the panel.
+    #[inline(always)]
+    unsafe fn write_bits<S: Signs, const R: usize>(
+        &self,
+        signs: S,
+        (sums, pixels): ([[V<S>; 2]; R], [[usize; 2]; R]),
+        (planes, at_least, inverted): (usize, &[i32], u32),
+        panel: &Panel,
+    ) {
+        let (output, lanes) = (&self.conv.spec.output, self.conv.edges.lanes());
+        let (plane, columns) = (output.plane(), panel.columns);
+        let place = |[y, x]: [usize; 2]| {
+            self.layer.images.codes.wrapping_add(output.at(y, x) + panel.output / 8)
+        };
+        // The common case, in a loop of its own that needs no memory for the sums.
+        if planes == 1 {
+            let at_least = at_least[..columns].as_ptr();
+            for (sums, pixel) in sums.into_iter().zip(pixels) {
+                // SAFETY: as this function's; the pixel has the bytes of this panel's bits.
+                unsafe {
+                    let bits = reached(signs, sums, at_least) ^ inverted;
+                    store_bits(place(pixel), bits, columns / 8);
+                }
+            }
+            return;
+        }
+        for (sums, pixel) in sums.into_iter().zip(pixels) {
+            let mut words = [0; PLANES_MAX];
+            for level in 0..(1 << planes) - 1 {
+                let at_least = at_least[level * lanes..][..columns].as_ptr();
+                // SAFETY: as this function's.
+                flip(&mut words, level, unsafe { reached(signs, sums, at_least) });
+            }
+            for (number, bits) in words[..planes].iter().enumerate() {
+                let to = place(pixel).wrapping_add(number * plane);
+                // SAFETY: as above, in each plane.
+                unsafe { store_bits(to, bits ^ inverted, columns / 8) };
             }
         }
     }
