@@ -5,6 +5,7 @@
 //! border, is computed and not written. Sums go through memory next to the core to the same finish as all others.
 
 use std::arch::asm;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::codes::Codes;
@@ -39,8 +40,7 @@ struct Tile {
 pub(crate) struct Tiling {
     amx: Amx,
     tiles: Vec<Tile>,
-    /// Rows that are used.
-    rows: usize,
+    config: Config,
     /// Words of taps at a time.
     words: usize,
     /// From pixel to pixel, in bytes.
@@ -48,6 +48,7 @@ pub(crate) struct Tiling {
 }
 
 /// What the registers hold, as the instruction reads it.
+#[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -57,13 +58,30 @@ struct Config {
     rows: [u8; 16],
 }
 
-/// Room for the sums of all registers.
+impl Config {
+    /// Registers 0 to 3 are sums of `rows` pixels, 4 and 5 their taps of `words`, 6 and 7 weights.
+    fn new(rows: usize, words: usize) -> Self {
+        let mut config =
+            Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        let (sums, taps, weights) = ((64, rows), (4 * words, rows), (64, words));
+        let all = [sums, sums, sums, sums, taps, taps, weights, weights];
+        for (register, (bytes, rows)) in all.into_iter().enumerate() {
+            (config.row_bytes[register], config.rows[register]) = (bytes as u16, rows as u8);
+        }
+        config
+    }
+}
+
+/// The sums of a register.
+type Sums = [[i32; ROWS]; ROWS];
+
+/// Room for the sums of all registers, of which only the rows that are used are ever written.
 #[repr(C, align(64))]
-pub(crate) struct Room([[[i32; ROWS]; ROWS]; SUMS]);
+pub(crate) struct Room([MaybeUninit<Sums>; SUMS]);
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self([[[0; ROWS]; ROWS]; SUMS])
+        Self([MaybeUninit::uninit(); SUMS])
     }
 }
 
@@ -99,7 +117,8 @@ impl Tiling {
             2 * count * (ROWS * (offsets.len() / words) + THROUGH_MEMORY) < pixels * offsets.len();
         // A border wider than a register may leave tiles without any output.
         let tiles = tiles.filter(|tile| !tile.outputs.is_empty());
-        faster.then(|| Self { amx, tiles: tiles.collect(), rows, words, step })
+        let config = Config::new(rows, words);
+        faster.then(|| Self { amx, tiles: tiles.collect(), config, words, step })
     }
 
     /// Computes `panel` of all `pixels`.
@@ -180,26 +199,11 @@ impl Tiling {
         self.amx
     }
 
-    /// Configures the unit of this thread for the layer: registers 0 to 3 are sums, 4 and 5 taps, 6 and 7 weights.
+    /// Configures the unit of this thread for the layer.
     pub(crate) fn configure(&self) {
-        let mut config = Config {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            row_bytes: [0; 16],
-            rows: [0; 16],
-        };
-        let (rows, words) = (self.rows as u8, self.words as u8);
-        for (register, (bytes, count)) in [(64, rows); 4]
-            .into_iter()
-            .chain([(4 * self.words as u16, rows); 2])
-            .chain([(64, words); 2])
-            .enumerate()
-        {
-            (config.row_bytes[register], config.rows[register]) = (bytes, count);
-        }
+        let config: *const Config = &raw const self.config;
         // SAFETY: the token proves the unit; the shapes are of at most 16 rows of 64 bytes.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) config, options(nostack, readonly)) };
     }
 }
 
@@ -265,7 +269,7 @@ impl<A: Codes> Ending<'_, A> {
     /// # Safety
     /// As [`Tiling::run`].
     #[inline(always)]
-    unsafe fn tile<const N: usize>(&self, arch: A, tile: &Tile, sums: &[[[i32; ROWS]; ROWS]]) {
+    unsafe fn tile<const N: usize>(&self, arch: A, tile: &Tile, sums: &[MaybeUninit<Sums>]) {
         let outputs =
             tile.outputs.start.max(self.pixels.start)..tile.outputs.end.min(self.pixels.end);
         let rows = &tile.rows[outputs.start - tile.outputs.start..];
@@ -292,17 +296,17 @@ impl<A: Codes> Ending<'_, A> {
     unsafe fn outputs<const R: usize, const N: usize>(
         &self,
         arch: A,
-        (sums, rows): (&[[[i32; ROWS]; ROWS]], &[u8]),
+        (sums, rows): (&[MaybeUninit<Sums>], &[u8]),
         output: usize,
     ) {
         let mut vectors = [[arch.splat(0); N]; R];
         for n in 0..N {
-            // SAFETY: there are `N` vectors of biases, and a row of sums is one.
+            // SAFETY: there are `N` vectors of biases, and the row of sums, one that is used, was written.
             unsafe {
                 let bias = arch.load(self.bias[n * ROWS..][..ROWS].as_ptr().cast());
                 for (vectors, &row) in vectors.iter_mut().zip(&rows[..R]) {
-                    let sums = &sums[n][usize::from(row) % ROWS];
-                    vectors[n] = arch.add_i32(bias, arch.load(sums.as_ptr().cast()));
+                    let sums = sums[n].as_ptr().cast::<u32>().add(usize::from(row) * ROWS);
+                    vectors[n] = arch.add_i32(bias, arch.load(sums));
                 }
             }
         }
@@ -447,7 +451,8 @@ pub(crate) const PEAK_MACS: usize = SUMS * ROWS * ROWS * 4 * ROWS;
 
 /// Products from registers to registers, `rounds` times.
 pub(crate) fn peak(amx: Amx, rounds: usize) {
-    let all = Tiling { amx, tiles: Vec::new(), rows: ROWS, words: ROWS, step: 0 };
+    let config = Config::new(ROWS, ROWS);
+    let all = Tiling { amx, tiles: Vec::new(), config, words: ROWS, step: 0 };
     all.configure();
     for _ in 0..rounds {
         // SAFETY: the unit was configured; only its registers change.

@@ -3,6 +3,7 @@
 //! Many pixels share the work of unpacking: a panel is unpacked to bytes once, next to the core, and then used as if it had been
 //! kept so. For few pixels the weights are read only once, so they are unpacked in registers on the way.
 
+use std::array::from_fn;
 use std::cell::Cell;
 
 use super::arena::Words;
@@ -13,6 +14,9 @@ use crate::isa::{Isa, kernel_name};
 
 /// Values of a table.
 const ENTRIES: usize = 16;
+
+/// Words of the widest vector.
+const LANES_MAX: usize = 16;
 
 /// How the words of a panel become four weights a lane.
 pub(crate) trait Form<A: Codes>: Copy {
@@ -43,14 +47,9 @@ pub(crate) struct Indices<V, const BITS: usize>(V);
 impl<V: Copy, const BITS: usize> Indices<V, BITS> {
     #[inline(always)]
     pub(crate) fn new<A: Codes<V = V>>(arch: A, table: &Table) -> Self {
-        let mut lanes = [0u32; 16];
-        for (at, lane) in lanes.iter_mut().enumerate() {
-            let entries: [i8; 4] = [0, 1, 2, 3].map(|byte| table.0[at % 4 * 4 + byte]);
-            *lane = u32::from_le_bytes(entries.map(|entry| entry as u8));
-        }
-        const { assert!(A::LANES <= 16, "a vector has at most 16 words") };
-        // SAFETY: `lanes` holds at least a vector.
-        Self(unsafe { arch.load(lanes.as_ptr()) })
+        const { assert!(A::LANES <= LANES_MAX, "a vector has at most that many words") };
+        // SAFETY: the table holds at least a vector.
+        Self(unsafe { arch.load(table.0.as_ptr()) })
     }
 }
 
@@ -64,9 +63,17 @@ impl<A: Codes, const BITS: usize> Form<A> for Indices<A::V, BITS> {
     }
 }
 
-/// The values that indices stand for; zeros after the last.
+/// The values that indices stand for, zeros after the last, as often as a vector holds them all.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Table([i8; ENTRIES]);
+pub(crate) struct Table([u32; LANES_MAX]);
+
+impl Table {
+    /// The table of at most [`ENTRIES`] values.
+    fn new(values: &[i8]) -> Self {
+        let entry = |at: usize| values.get(at % ENTRIES).map_or(0, |&value| value as u8);
+        Self(from_fn(|lane| u32::from_le_bytes(from_fn(|byte| entry(4 * lane + byte)))))
+    }
+}
 
 /// What the words of packed panels are.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +101,7 @@ impl Kept {
         else {
             return Self::Bytes;
         };
-        let mut table = Table([0; ENTRIES]);
-        table.0[..values.len()].copy_from_slice(&values);
+        let table = Table::new(&values);
         panels.pack(bits, |value| values.binary_search(&value).unwrap_or(0) as u32);
         match bits {
             1 => Self::One(table),
@@ -140,7 +146,7 @@ impl Kept {
     }
 }
 
-/// Unpacks `words` words of the inner dimension of `columns` lanes each.
+/// Unpacks `words` words of the inner dimension of `columns` lanes each, which are one vector or two.
 /// # Panics
 /// When a slice is shorter than that.
 #[inline(always)]
@@ -151,17 +157,35 @@ pub(crate) fn unpack<A: Codes, F: Form<A>>(
     (words, columns): (usize, usize),
     out: &mut [u32],
 ) {
-    assert!(packed.len() >= words.div_ceil(F::WORDS) * columns, "all weights are packed");
-    let out = &mut out[..words * columns];
-    for (block, out) in out.chunks_mut(F::WORDS * columns).enumerate() {
-        for lane in (0..columns).step_by(A::LANES) {
-            // SAFETY: the panel's lanes are whole vectors, and all its words were found to be there.
-            let vector = unsafe { arch.load(packed.as_ptr().add(block * columns + lane)) };
-            for index in 0..F::WORDS {
-                if index * columns < out.len() {
+    match columns / A::LANES {
+        1 => unpack_wide::<A, F, 1>(arch, form, packed, words, out),
+        _ => unpack_wide::<A, F, 2>(arch, form, packed, words, out),
+    }
+}
+
+/// Unpacks words of `N` vectors.
+#[inline(always)]
+fn unpack_wide<A: Codes, F: Form<A>, const N: usize>(
+    arch: A,
+    form: F,
+    packed: &[u32],
+    words: usize,
+    out: &mut [u32],
+) {
+    let lanes = N * A::LANES;
+    let packed = &packed[..words.div_ceil(F::WORDS) * lanes];
+    let out = &mut out[..words * lanes];
+    for (block, packed) in packed.chunks_exact(lanes).enumerate() {
+        // SAFETY: a block is `N` vectors.
+        let vectors: [A::V; N] = from_fn(|n| unsafe { arch.load(packed[n * A::LANES..].as_ptr()) });
+        let first = block * F::WORDS;
+        for index in 0..F::WORDS {
+            if first + index < words {
+                for (n, &vector) in vectors.iter().enumerate() {
+                    let at = (first + index) * lanes + n * A::LANES;
                     let word = form.unpack(arch, vector, index);
-                    // SAFETY: `out` holds whole words of the inner dimension, this one among them.
-                    unsafe { arch.store(out.as_mut_ptr().add(index * columns + lane), word) };
+                    // SAFETY: `out` holds all words, this one among them.
+                    unsafe { arch.store(out.as_mut_ptr().add(at), word) };
                 }
             }
         }
