@@ -37,6 +37,9 @@ use crate::isa::{Isa, Task, kernel_name};
 /// Channels of a word.
 const WORD: usize = 32;
 
+/// Pixels that are computed together where words are added bit by bit: the sums of both powers of two fit in registers.
+const PIXELS: usize = 4;
+
 /// Planes of an image or of weights, at most.
 pub const PLANES_MAX: usize = 4;
 
@@ -371,19 +374,18 @@ struct Part<'a> {
 impl SignTask for Part<'_> {
     #[inline(always)]
     fn run<S: Signs>(self, signs: S) {
-        let least = self.layer.tile_pixels::<S::A>();
+        let masked = self.conv.digits.masked;
+        let least = if masked { self.layer.tile_pixels::<S::A>() } else { PIXELS };
         let tile = if self.pixels.len() < least { 1 } else { least };
         for panel in self.panels.clone() {
             // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
             unsafe {
-                match (tile, self.conv.digits.words()) {
-                    (8, 1) => self.tiles::<S, 8, 1>(signs, panel),
+                match (tile, masked) {
+                    (1, false) => self.tiles::<S, 1, 1>(signs, panel),
+                    (_, false) => self.tiles::<S, PIXELS, 1>(signs, panel),
                     (8, _) => self.tiles::<S, 8, 2>(signs, panel),
-                    (7, 1) => self.tiles::<S, 7, 1>(signs, panel),
                     (7, _) => self.tiles::<S, 7, 2>(signs, panel),
-                    (4, 1) => self.tiles::<S, 4, 1>(signs, panel),
                     (4, _) => self.tiles::<S, 4, 2>(signs, panel),
-                    (_, 1) => self.tiles::<S, 1, 1>(signs, panel),
                     (_, _) => self.tiles::<S, 1, 2>(signs, panel),
                 }
             }
@@ -514,7 +516,11 @@ impl Part<'_> {
                 // SAFETY: as this function's.
                 unsafe {
                     let weights = weights.add((power - of_x) * words);
-                    add_counts::<S, R, W>(signs, &mut counts, pixels, &conv.offsets, weights);
+                    if W == 1 && R == PIXELS {
+                        add_carried::<S, R>(signs, &mut counts, pixels, &conv.offsets, weights);
+                    } else {
+                        add_counts::<S, R, W>(signs, &mut counts, pixels, &conv.offsets, weights);
+                    }
                 }
             }
             if power == 0 {
@@ -579,6 +585,50 @@ unsafe fn store_bits(to: *mut u8, bits: u32, len: usize) {
         // SAFETY: as this function's.
         unsafe { to.add(at).write(byte) };
     }
+}
+
+/// As [`add_counts`], for words of signs alone: the bits of each two words are added to those of all before, bit by bit, so that half
+/// as many words are counted.
+/// # Safety
+/// As [`add_counts`].
+#[inline(always)]
+unsafe fn add_carried<S: Signs, const R: usize>(
+    signs: S,
+    counts: &mut [[V<S>; 2]; R],
+    x: [*const u8; R],
+    offsets: &[u32],
+    mut weights: *const u32,
+) {
+    let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
+    let (mut ones, mut twos) = ([[arch.splat(0); 2]; R], [[arch.splat(0); 2]; R]);
+    let (pairs, last) = offsets.as_chunks::<2>();
+    for pair in pairs {
+        let mut w = [[arch.splat(0); 2]; 2];
+        for (at, w) in w.as_flattened_mut().iter_mut().enumerate() {
+            // SAFETY: as this function's.
+            *w = unsafe { arch.load(weights.add(at * lanes)) };
+        }
+        for ((ones, twos), x) in ones.iter_mut().zip(&mut twos).zip(x) {
+            let mut words = [arch.splat(0); 2];
+            for (word, offset) in words.iter_mut().zip(pair) {
+                // SAFETY: as this function's; the read needs no alignment.
+                let bits = unsafe { x.add(*offset as usize).cast::<u32>().read_unaligned() };
+                *word = arch.splat(u32::from_le(bits));
+            }
+            for (n, (ones, twos)) in ones.iter_mut().zip(twos).enumerate() {
+                let carried = signs.carry(ones, [words[0], w[0][n]], [words[1], w[1][n]]);
+                *twos = signs.add_ones(*twos, carried);
+            }
+        }
+        // SAFETY: the weights of these words are followed by those of the next.
+        weights = unsafe { weights.add(4 * lanes) };
+    }
+    let added = counts.as_flattened_mut().iter_mut();
+    for (count, (&ones, &twos)) in added.zip(ones.as_flattened().iter().zip(twos.as_flattened())) {
+        *count = signs.add_ones(arch.add_i32(*count, arch.add_i32(twos, twos)), ones);
+    }
+    // SAFETY: as this function's; at most one word is left.
+    unsafe { add_counts::<S, R, 1>(signs, counts, x, last, weights) };
 }
 
 /// Adds how often the bits of one plane of `R` pixels differ from the signs of one of two vectors of outputs.

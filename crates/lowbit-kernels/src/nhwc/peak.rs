@@ -22,7 +22,8 @@ pub fn peak_gmacs(isa: Isa, pool: &Pool, time: Duration) -> f64 {
     (ROUNDS * macs(isa)) as f64 * rate(pool, time, &|| products(isa))
 }
 
-/// As [`peak_gmacs`], of signs: their difference, its bits counted and added.
+/// As [`peak_gmacs`], of signs: the difference of two words, its bits counted and added. Convolutions that add words bit by bit before
+/// they count can exceed it.
 #[must_use]
 pub fn peak_sign_gmacs(isa: Isa, pool: &Pool, time: Duration) -> f64 {
     let macs = ROUNDS * CHAINS * isa.tile().lanes * u32::BITS as usize;

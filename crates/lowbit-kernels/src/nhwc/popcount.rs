@@ -21,6 +21,10 @@ pub(crate) trait Signs: Copy + Send + Sync {
     fn differing(self, acc: V<Self>, x: V<Self>, w: V<Self>) -> V<Self>;
     /// `acc` plus the ones of `(x ^ w) & mask` in each lane; the last argument is `(w, mask)`.
     fn differing_in(self, acc: V<Self>, x: V<Self>, w_and_mask: (V<Self>, V<Self>)) -> V<Self>;
+    /// Adds the ones of two differences `x ^ w` to `ones`, bit by bit: leaves the sum's lower bits there and returns its higher ones.
+    fn carry(self, ones: &mut V<Self>, first: [V<Self>; 2], second: [V<Self>; 2]) -> V<Self>;
+    /// `acc` plus the ones of `words` in each lane.
+    fn add_ones(self, acc: V<Self>, words: V<Self>) -> V<Self>;
     /// A bit for each lane, the first one lowest: whether `a >= b` as `i32`.
     fn at_least(self, a: V<Self>, b: V<Self>) -> u32;
 }
@@ -92,6 +96,21 @@ impl<A: Codes> Signs for Nibbles<A> {
     #[inline(always)]
     fn differing_in(self, acc: A::V, x: A::V, (w, mask): (A::V, A::V)) -> A::V {
         self.0.add_ones(acc, self.0.and(self.0.xor(x, w), mask))
+    }
+
+    #[inline(always)]
+    fn carry(self, ones: &mut A::V, [x, w]: [A::V; 2], second: [A::V; 2]) -> A::V {
+        let (first, second) = (self.0.xor(x, w), self.0.xor(second[0], second[1]));
+        let before = *ones;
+        let one = self.0.xor(before, first);
+        *ones = self.0.xor(one, second);
+        // Never both.
+        self.0.xor(self.0.and(before, first), self.0.and(one, second))
+    }
+
+    #[inline(always)]
+    fn add_ones(self, acc: A::V, words: A::V) -> A::V {
+        self.0.add_ones(acc, words)
     }
 
     #[inline(always)]
@@ -250,6 +269,25 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn carry(self, ones: &mut __m512i, [x, w]: [__m512i; 2], second: [__m512i; 2]) -> __m512i {
+            // Truth tables: of the parity; of `one ? !both : before`, by the highest, the middle and the lowest bit of the index. Where
+            // `one` is set, just one of two was, and the third one's bit is carried: not `both`. Else the two are alike, as `before`.
+            const PARITY: i32 = 0b1001_0110;
+            const CARRY: i32 = 0b0011_1010;
+            proven!({
+                let before = *ones;
+                let one = _mm512_ternarylogic_epi32::<PARITY>(before, x, w);
+                *ones = _mm512_ternarylogic_epi32::<PARITY>(one, second[0], second[1]);
+                _mm512_ternarylogic_epi32::<CARRY>(one, *ones, before)
+            })
+        }
+
+        #[inline(always)]
+        fn add_ones(self, acc: __m512i, words: __m512i) -> __m512i {
+            proven!(_mm512_add_epi32(acc, _mm512_popcnt_epi32(words)))
+        }
+
+        #[inline(always)]
         fn at_least(self, a: __m512i, b: __m512i) -> u32 {
             self.0.at_least(a, b)
         }
@@ -265,15 +303,21 @@ mod tests {
     struct Count([u32; 16], [u32; 16]);
 
     impl Task for Count {
-        type Output = ([u32; 16], usize);
+        type Output = ([[u32; 16]; 2], usize);
 
-        fn run<A: Codes>(self, arch: A) -> ([u32; 16], usize) {
-            let mut out = [0; 16];
+        fn run<A: Codes>(self, arch: A) -> ([[u32; 16]; 2], usize) {
+            let (mut out, signs) = ([[0; 16]; 2], Nibbles(arch));
             // SAFETY: the arrays hold at least a vector.
             unsafe {
                 let (x, w) = (arch.load(self.0.as_ptr()), arch.load(self.1.as_ptr()));
-                let counts = Nibbles(arch).differing(arch.splat(7), x, w);
-                arch.store(out.as_mut_ptr(), counts);
+                let counts = signs.differing(arch.splat(7), x, w);
+                arch.store(out[0].as_mut_ptr(), counts);
+                // Of three words, `w` having been added before.
+                let mut ones = w;
+                let twos = signs.carry(&mut ones, [x, w], [x, arch.splat(u32::MAX)]);
+                let counts = signs.add_ones(arch.splat(0), twos);
+                let counts = signs.add_ones(arch.add_i32(counts, counts), ones);
+                arch.store(out[1].as_mut_ptr(), counts);
             }
             (out, A::LANES)
         }
@@ -288,7 +332,14 @@ mod tests {
         for isa in Isa::available() {
             let (counts, lanes) = isa.dispatch(Count(x, w));
             for lane in 0..lanes {
-                assert_eq!(counts[lane], 7 + (x[lane] ^ w[lane]).count_ones(), "{}", isa.name());
+                let differing = (x[lane] ^ w[lane]).count_ones();
+                let three = w[lane].count_ones() + differing + x[lane].count_zeros();
+                assert_eq!(
+                    counts.map(|counts| counts[lane]),
+                    [7 + differing, three],
+                    "{}",
+                    isa.name()
+                );
             }
         }
     }
