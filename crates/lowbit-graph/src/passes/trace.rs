@@ -39,7 +39,7 @@ impl Trace {
 /// When the graph does not run. A graph whose batch is fixed is traced at that batch only.
 pub fn trace(graph: &Graph, example: &[Tensor]) -> Result<Trace, GraphError> {
     let derived = shape_derived(graph);
-    let session = Session::sketch(graph, &derived)?;
+    let session = Session::sketch(graph, &exact(graph, &derived))?;
     let mut traced = Trace::default();
     let fixed = graph.inputs.iter().all(|i| i.dims.first().is_none_or(Option::is_some));
     for copies in 0..2 {
@@ -73,6 +73,24 @@ fn shape_derived(graph: &Graph) -> HashSet<ValueId> {
         }
     }
     derived
+}
+
+/// Those of `derived` whose numbers matter: not weights as floats, which only an operator on data reads.
+fn exact(graph: &Graph, derived: &HashSet<ValueId>) -> HashSet<ValueId> {
+    let made = |node: &Node| node.outputs.iter().flatten().any(|value| derived.contains(value));
+    let read: HashSet<ValueId> = graph
+        .nodes
+        .iter()
+        .filter(|node| made(node))
+        .flat_map(|node| node.inputs.iter().flatten().copied())
+        .collect();
+    let mut exact = derived.clone();
+    for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::DequantizeLinear(_))) {
+        for value in node.outputs.iter().flatten().filter(|value| !read.contains(value)) {
+            exact.remove(value);
+        }
+    }
+    exact
 }
 
 /// `tensor` repeated along its first axis.
