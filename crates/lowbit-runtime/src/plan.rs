@@ -47,7 +47,7 @@ pub struct Plan {
     steps: Vec<Compiled>,
     arena_len: usize,
     floats_len: usize,
-    /// Codes of the longest row that is quantized or pooled.
+    /// Codes of the longest row that is quantized.
     row_len: usize,
     /// The step from which on several images run together.
     together: usize,
@@ -125,16 +125,10 @@ impl Plan {
             let ends = all.filter(|slot| slot.codes.is_some() == codes);
             ends.map(|slot| slot.range.end).max().unwrap_or(0)
         };
-        let rows = network.steps.iter().map(|step| match step.kind {
-            Kind::Quantize(_) => {
-                let layout = layouts.codes[step.outputs[0]];
-                layout.width * layout.channels
-            }
-            Kind::MaxPool(_) => {
-                let layout = layouts.codes[step.inputs[0]];
-                layout.width * layout.pixel
-            }
-            _ => 0,
+        let quantized = network.steps.iter().filter(|step| matches!(step.kind, Kind::Quantize(_)));
+        let rows = quantized.map(|step| {
+            let layout = layouts.codes[step.outputs[0]];
+            layout.width * layout.channels
         });
         let row_len = rows.max().unwrap_or(0);
         let output_len = network.outputs.first().map_or(0, |&output| network.values[output].len());

@@ -1,6 +1,7 @@
 //! Networks in C, compiled by gcc, against the graph's own executor, bit for bit.
 
 #[path = "shared/draw.rs"]
+#[expect(dead_code, reason = "other tests draw other graphs")]
 mod draw;
 
 use std::fmt::Write as _;

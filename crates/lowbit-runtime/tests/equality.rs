@@ -9,7 +9,7 @@ use lowbit_kernels::nhwc::Pool;
 use lowbit_runtime::{BitSerial, Factors, Model, Network, Plan, StepInfo};
 use lowbit_tensor::{DType, Tensor};
 
-use crate::draw::{draw, draw_few, draw_floats, draw_signs, draw_wide, images};
+use crate::draw::{draw, draw_few, draw_floats, draw_large, draw_signs, draw_wide, images};
 
 /// Runs a graph and the network compiled for every tier, on one and three threads.
 fn check((graph, dims): &(Graph, Vec<usize>), seed: u64) {
@@ -47,6 +47,22 @@ fn drawn_graphs() -> u64 {
 #[test]
 fn compiled_networks_equal_the_graph_bit_for_bit() {
     (0..drawn_graphs()).for_each(|seed| check(&draw(seed), seed));
+}
+
+#[test]
+fn large_images_that_threads_share_equal_the_graph_bit_for_bit() {
+    let mut kinds = vec![];
+    for seed in 0..drawn_graphs().div_ceil(15) {
+        let (graph, dims) = draw_large(seed);
+        check(&(graph.clone(), dims.clone()), seed);
+        let network = Network::new(&graph, &dims).expect("it compiles");
+        let steps = Plan::new(&network, Isa::current()).steps();
+        let large = steps.iter().filter(|step| step.output.iter().product::<usize>() > 16 << 10);
+        kinds.extend(large.map(|step| step.kind));
+    }
+    for kind in ["add", "multiply", "max pool", "average pool", "table"] {
+        assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
+    }
 }
 
 #[test]

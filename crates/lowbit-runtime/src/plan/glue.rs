@@ -1,5 +1,7 @@
 //! What lies between convolutions: elementwise steps, pools, moves. Images are `(bytes, layout)`.
 
+use std::cell::Cell;
+
 use lowbit_kernels::nhwc::ImageLayout;
 use lowbit_kernels::{Body, Isa, ROUNDER};
 
@@ -9,6 +11,8 @@ use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize,
 pub(super) type From<'a> = (&'a [u8], &'a ImageLayout);
 /// An image that is written.
 pub(super) type To<'a> = (&'a mut [u8], &'a ImageLayout);
+/// Rows of an image that are written, and the number of the first.
+type Rows<'a> = (usize, To<'a>);
 
 /// Defines a function whose body is compiled for each tier of instructions; `'a` is the lifetime of its arguments.
 macro_rules! per_tier {
@@ -290,8 +294,9 @@ fn inside(window: &Window, axis: usize, extent: usize, at: usize) -> impl Iterat
 
 per_tier! {
     #[expect(clippy::cast_precision_loss, reason = "the arithmetic that onnxruntime does")]
-    fn average_pool(how: &'a AveragePool, offset: i32, from: From<'a>, to: To<'a>) {
-        let (layout, out) = (from.1, *to.1);
+    fn average_pool(how: &'a AveragePool, offset: i32, from: From<'a>, rows: Rows<'a>) {
+        let (layout, (first, to)) = (from.1, rows);
+        let out = *to.1;
         let window = &how.window;
         let counted = |axis: usize, at: usize, extent: usize| {
             let limit = extent + window.pads[axis] + how.end_pads[axis];
@@ -304,8 +309,8 @@ per_tier! {
             }
         };
         let zero_point = how.zero_points[0] + offset;
-        for y in 0..out.height {
-            let line = to.1.pixels_mut(to.0, y);
+        for row in 0..out.height {
+            let (line, y) = (to.1.pixels_mut(to.0, row), first + row);
             for (x, to) in line.chunks_exact_mut(out.pixel).enumerate() {
                 let count = (counted(0, y, layout.height) * counted(1, x, layout.width)) as f32;
                 for (block, to) in to[..layout.channels].chunks_mut(BLOCK).enumerate() {
@@ -330,13 +335,17 @@ per_tier! {
 }
 
 per_tier! {
-    // Rows first, into `most`, then columns. `most` has room for a row of the image.
-    fn max_pool(window: &'a Window, from: From<'a>, most: &'a mut [u8], to: To<'a>) {
-        let (layout, out) = (from.1, *to.1);
-        let most = &mut most[..layout.width * layout.pixel];
+    // The rows of each window first, into one, then its columns.
+    fn max_pool(window: &'a Window, from: From<'a>, rows: Rows<'a>) {
+        let (layout, (first, to)) = (from.1, rows);
+        let out = *to.1;
+        let mut row = MOST.take();
+        row.resize(row.len().max(layout.width * layout.pixel), 0);
+        let most = &mut row[..layout.width * layout.pixel];
         for y in 0..out.height {
             most.fill(0);
-            inside(window, 0, layout.height, y).for_each(|y| raise(most, from.1.pixels(from.0, y)));
+            inside(window, 0, layout.height, first + y)
+                .for_each(|y| raise(most, from.1.pixels(from.0, y)));
             let line = to.1.pixels_mut(to.0, y);
             let columns = (window, layout.width);
             match out.pixel {
@@ -352,7 +361,13 @@ per_tier! {
                 }
             }
         }
+        MOST.set(row);
     }
+}
+
+thread_local! {
+    /// The greatest codes of some rows, kept from call to call.
+    static MOST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// The greatest code of each channel among the pixels of a window, which have `P` of them.

@@ -1,5 +1,7 @@
 //! One step, compiled: its kernel with packed weights, and where its operands lie.
 
+use std::ops::Range;
+
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     self, BitConv, BitFinish, ConvSpec, Depthwise, ImageLayout, Operands, PackBits, Pool,
@@ -185,7 +187,7 @@ impl Compiled {
                 island::run(&island.session, values, (plan, input), memory);
             }
             Run::Conv(_) | Run::Depthwise(_) | Run::Bits(_) | Run::Pack(_) | Run::Plain(_) => {
-                self.run_on_codes(plan, (&mut memory.arena, &mut memory.row), pool);
+                self.run_on_codes(plan, &mut memory.arena, pool);
             }
         }
         self.pack_and_fill(plan, memory, pool);
@@ -228,7 +230,7 @@ impl Compiled {
     }
 
     /// Steps whose operands and result are all codes.
-    fn run_on_codes(&self, plan: &Plan, (arena, row): (&mut [u8], &mut [u8]), pool: &Pool) {
+    fn run_on_codes(&self, plan: &Plan, arena: &mut [u8], pool: &Pool) {
         let isa = plan.isa;
         let (x, y) = (self.from(plan), self.to(plan));
         let (out, rest) = split(arena, y.range.clone());
@@ -256,18 +258,17 @@ impl Compiled {
             Run::Plain(kind) => kind,
         };
         match kind {
-            Kind::Add(add) => pool.run_rows(to, &|rows, to, layout| {
-                let [a, b] = [from, image(1)].map(|image| part(image, &rows));
-                glue::add(isa, add, x.offset(), [(a.0, &a.1), (b.0, &b.1)], (to, layout));
-            }),
-            Kind::Mul(mul) => glue::mul(isa, mul, x.offset(), [from, image(1)], to),
-            Kind::Table(tables) => pool.run_rows(to, &|rows, to, layout| {
-                let (from, from_layout) = part(from, &rows);
-                lookup(isa, tables, (from, &from_layout), (to, layout));
-            }),
+            Kind::Add(_)
+            | Kind::Mul(_)
+            | Kind::Table(_)
+            | Kind::AveragePool(_)
+            | Kind::MaxPool(_) => {
+                let other = if self.inputs.len() > 1 { image(1) } else { from };
+                pool.run_rows(to, &|rows, to, layout| {
+                    on_rows(isa, (kind, x.offset()), [from, other], (rows, (to, layout)));
+                });
+            }
             Kind::GlobalAverage(mean) => glue::global_average(isa, mean, x.offset(), from, to),
-            Kind::AveragePool(mean) => glue::average_pool(isa, mean, x.offset(), from, to),
-            Kind::MaxPool(window) => glue::max_pool(isa, window, from, row, to),
             Kind::Concat(tables) => {
                 let mut first = 0;
                 for (index, table) in tables.iter().enumerate() {
@@ -322,7 +323,7 @@ struct Around<'a, T> {
 }
 
 impl<'a, T> Around<'a, T> {
-    fn get(&self, range: &std::ops::Range<usize>) -> &'a [T] {
+    fn get(&self, range: &Range<usize>) -> &'a [T] {
         if range.start < self.before.len() {
             &self.before[range.clone()]
         } else {
@@ -331,16 +332,47 @@ impl<'a, T> Around<'a, T> {
     }
 }
 
-fn split<T>(memory: &mut [T], range: std::ops::Range<usize>) -> (&mut [T], Around<'_, T>) {
+fn split<T>(memory: &mut [T], range: Range<usize>) -> (&mut [T], Around<'_, T>) {
     let (before, rest) = memory.split_at_mut(range.start);
     let (out, after) = rest.split_at_mut(range.len());
     (out, Around { before, after, end: range.end })
 }
 
+/// Computes some rows of a result; `offset` is what `x`'s codes are raised by.
+fn on_rows(
+    isa: Isa,
+    (kind, offset): (&Kind, i32),
+    operands: [glue::From<'_>; 2],
+    (rows, to): (Range<usize>, glue::To<'_>),
+) {
+    match kind {
+        Kind::Add(add) => {
+            let [a, b] = operands.map(|image| part(image, &rows));
+            glue::add(isa, add, offset, [(a.0, &a.1), (b.0, &b.1)], to);
+        }
+        Kind::Mul(mul) => {
+            let [a, b] = operands.map(|image| {
+                // One pixel is a gate, for all rows.
+                if image.1.height == 1 { (image.0, *image.1) } else { part(image, &rows) }
+            });
+            glue::mul(isa, mul, offset, [(a.0, &a.1), (b.0, &b.1)], to);
+        }
+        Kind::Table(tables) => {
+            let (from, layout) = part(operands[0], &rows);
+            lookup(isa, tables, (from, &layout), to);
+        }
+        Kind::AveragePool(mean) => {
+            glue::average_pool(isa, mean, offset, operands[0], (rows.start, to));
+        }
+        Kind::MaxPool(window) => glue::max_pool(isa, window, operands[0], (rows.start, to)),
+        _ => unreachable!("only these are computed row by row"),
+    }
+}
+
 /// Some rows of an image.
 fn part<'a>(
     (image, layout): (&'a [u8], &ImageLayout),
-    rows: &std::ops::Range<usize>,
+    rows: &Range<usize>,
 ) -> (&'a [u8], ImageLayout) {
     let (bytes, own) = layout.rows(rows.clone());
     (&image[bytes], own)

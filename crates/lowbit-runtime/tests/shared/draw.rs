@@ -24,9 +24,14 @@ impl Draw {
 
     /// As [`Draw::new`], but the last value is the input, still floats.
     fn open(seed: u64) -> Draw {
+        Draw::of_size(seed, [1, 5, 5])
+    }
+
+    /// As [`Draw::open`], the image being at least of that size.
+    fn of_size(seed: u64, [c, h, w]: [usize; 3]) -> Draw {
         let mut rng = Rng::new(seed);
         let mut graph = Graph::new("drawn");
-        let size = [1 + rng.below(5), 5 + rng.below(9), 5 + rng.below(9)];
+        let size = [c + rng.below(5), h + rng.below(9), w + rng.below(9)];
         let dims = vec![None, Some(size[0]), Some(size[1]), Some(size[2])];
         let x = graph.add_input("x", DType::F32, dims);
         let signed = rng.below(3) == 0;
@@ -328,6 +333,22 @@ pub(crate) fn draw(seed: u64) -> (Graph, Vec<usize>) {
             3 => draw.pool(),
             _ => draw.function(),
         }
+    }
+    draw.end()
+}
+
+/// A graph of large images, whose rows threads share also between convolutions, and the dimensions of one image.
+pub(crate) fn draw_large(seed: u64) -> (Graph, Vec<usize>) {
+    let mut draw = Draw::of_size(seed, [1, 42, 42]);
+    draw.quantize();
+    for _ in 0..2 {
+        draw.branch();
+        draw.function();
+    }
+    draw.pool();
+    // What a dense layer at the end can sum.
+    while draw.last.2.iter().product::<usize>() > 20_000 {
+        draw.pool();
     }
     draw.end()
 }
