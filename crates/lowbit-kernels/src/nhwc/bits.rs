@@ -603,17 +603,13 @@ unsafe fn add_carried<S: Signs, const R: usize>(
     let (mut ones, mut twos) = ([[arch.splat(0); 2]; R], [[arch.splat(0); 2]; R]);
     let (pairs, last) = offsets.as_chunks::<2>();
     for pair in pairs {
-        let mut w = [[arch.splat(0); 2]; 2];
-        for (at, w) in w.as_flattened_mut().iter_mut().enumerate() {
-            // SAFETY: as this function's.
-            *w = unsafe { arch.load(weights.add(at * lanes)) };
-        }
+        // SAFETY: as this function's.
+        let w = unsafe { load_weights::<S, 2>(signs, weights) };
         for ((ones, twos), x) in ones.iter_mut().zip(&mut twos).zip(x) {
             let mut words = [arch.splat(0); 2];
             for (word, offset) in words.iter_mut().zip(pair) {
-                // SAFETY: as this function's; the read needs no alignment.
-                let bits = unsafe { x.add(*offset as usize).cast::<u32>().read_unaligned() };
-                *word = arch.splat(u32::from_le(bits));
+                // SAFETY: as this function's.
+                *word = unsafe { spread(signs, x, *offset) };
             }
             for (n, (ones, twos)) in ones.iter_mut().zip(twos).enumerate() {
                 let carried = signs.carry(ones, [words[0], w[0][n]], [words[1], w[1][n]]);
@@ -642,19 +638,12 @@ unsafe fn add_counts<S: Signs, const R: usize, const W: usize>(
     offsets: &[u32],
     mut weights: *const u32,
 ) {
-    let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
     for &offset in offsets {
-        let mut w = [[arch.splat(0); 2]; W];
-        for (word, w) in w.iter_mut().enumerate() {
-            for (n, w) in w.iter_mut().enumerate() {
-                // SAFETY: as this function's.
-                *w = unsafe { arch.load(weights.add((2 * word + n) * lanes)) };
-            }
-        }
+        // SAFETY: as this function's.
+        let w = unsafe { load_weights::<S, W>(signs, weights) };
         for (counts, x) in counts.iter_mut().zip(x) {
-            // SAFETY: as this function's; the read needs no alignment.
-            let word = unsafe { x.add(offset as usize).cast::<u32>().read_unaligned() };
-            let x = arch.splat(u32::from_le(word));
+            // SAFETY: as this function's.
+            let x = unsafe { spread(signs, x, offset) };
             for (n, count) in counts.iter_mut().enumerate() {
                 *count = if W == 1 {
                     signs.differing(*count, x, w[0][n])
@@ -664,6 +653,30 @@ unsafe fn add_counts<S: Signs, const R: usize, const W: usize>(
             }
         }
         // SAFETY: the weights of this word are followed by those of the next.
-        weights = unsafe { weights.add(2 * W * lanes) };
+        weights = unsafe { weights.add(2 * W * <S::A as Arch>::LANES) };
     }
+}
+
+/// Two vectors of each of `W` words of weights.
+/// # Safety
+/// They are readable at `from`.
+#[inline(always)]
+unsafe fn load_weights<S: Signs, const W: usize>(signs: S, from: *const u32) -> [[V<S>; 2]; W] {
+    let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
+    let mut words = [[arch.splat(0); 2]; W];
+    for (at, vector) in words.as_flattened_mut().iter_mut().enumerate() {
+        // SAFETY: as this function's.
+        *vector = unsafe { arch.load(from.add(at * lanes)) };
+    }
+    words
+}
+
+/// The word of a pixel at an offset, in all lanes.
+/// # Safety
+/// Four bytes are readable there.
+#[inline(always)]
+unsafe fn spread<S: Signs>(signs: S, pixel: *const u8, offset: u32) -> V<S> {
+    // SAFETY: as this function's; the read needs no alignment.
+    let word = unsafe { pixel.add(offset as usize).cast::<u32>().read_unaligned() };
+    signs.codes().splat(u32::from_le(word))
 }

@@ -338,7 +338,7 @@ fn split<T>(memory: &mut [T], range: Range<usize>) -> (&mut [T], Around<'_, T>) 
     (out, Around { before, after, end: range.end })
 }
 
-/// Computes some rows of a result; `offset` is what `x`'s codes are raised by.
+/// Computes some rows of a result; `offset` is what the codes of the operands are raised by.
 fn on_rows(
     isa: Isa,
     (kind, offset): (&Kind, i32),
