@@ -82,7 +82,7 @@ fn main() {
         isa.name()
     );
     println!(
-        "{:22} {:>9} {:>8} {:>6} {:>9} {:>8} {:>6}",
+        "{:27} {:>9} {:>8} {:>6} {:>9} {:>8} {:>6}",
         "layer", "µs", "GMAC/s", "%", "µs x2", "GMAC/s", "%"
     );
     for &layer in DENSE.iter().filter(|layer| wanted(layer.0)) {
@@ -99,8 +99,8 @@ fn main() {
             });
         }
     }
-    for &layer in DENSE.iter().filter(|layer| wanted("bits") && layer.1 >= 64 && layer.4 == 3) {
-        on_bits(isa, layer, &pools);
+    for &layer in DENSE.iter().filter(|layer| layer.1 >= 64 && layer.4 == 3) {
+        on_bits(isa, layer, &pools, &wanted);
     }
     for &(name, channels, size, kernel, stride) in DEPTHWISE.iter().filter(|layer| wanted(layer.0))
     {
@@ -114,9 +114,13 @@ fn main() {
 }
 
 /// Convolutions of bits of the sizes of a dense layer.
-fn on_bits(isa: Isa, layer: Dense, pools: &[Pool; 2]) {
+fn on_bits(isa: Isa, layer: Dense, pools: &[Pool; 2], wanted: &dyn Fn(&str) -> bool) {
     let (name, channels, outputs, size, ..) = layer;
     for (values, ternary, kind) in KINDS {
+        let name = format!("{name} bits {kind}");
+        if !wanted(&name) {
+            continue;
+        }
         let mut spec = dense(layer);
         let planes = values.planes;
         spec.input = ImageLayout::bits([size, size, channels], planes, spec.input.border);
@@ -134,7 +138,6 @@ fn on_bits(isa: Isa, layer: Dense, pools: &[Pool; 2]) {
         let thresholds = Thresholds { at_least, inverted: vec![false; outputs] };
         let finish = BitFinish::Bits(thresholds);
         let conv = BitConv::new(isa, spec.clone(), &weights, values, finish);
-        let name = format!("{name} {kind}");
         report((isa, peak_sign_gmacs), &name, &spec, pools, &|x, out, pool| {
             conv.run(x, None, out, pool);
         });
@@ -179,7 +182,7 @@ fn report(
             format!("{micros:9.1} {gmacs:8.1} {:6.1}", 100.0 * gmacs / peak)
         })
         .collect();
-    println!("{name:22} {}", columns.join(" "));
+    println!("{name:27} {}", columns.join(" "));
 }
 
 fn least_time(mut run: impl FnMut()) -> Duration {

@@ -15,30 +15,25 @@
 mod digits;
 mod edges;
 mod pack;
-
-use std::ops::Range;
+mod tile;
 
 use self::digits::Digits;
 use self::edges::Edges;
 pub use self::pack::PackBits;
-use self::pack::flip;
+use self::tile::{Part, carries};
 use super::arena::Words;
 use super::codes::Codes;
 use super::conv::for_each_part;
-use super::finish::{At, Write, finish};
+use super::finish::{At, Write};
 use super::panels::Panel;
 use super::pool::Pool;
-use super::popcount::{SignTask, Signs, V, dispatch, has_popcount};
+use super::popcount::{dispatch, has_popcount};
 use super::spec::{ConvSpec, Finish};
-use super::tile::{Layer, Places};
-use crate::arch::Arch;
+use super::tile::Layer;
 use crate::isa::{Isa, Task, kernel_name};
 
 /// Channels of a word.
 const WORD: usize = 32;
-
-/// Pixels that are computed together where words are added bit by bit: the sums of both powers of two fit in registers.
-const PIXELS: usize = 4;
 
 /// Planes of an image or of weights, at most.
 pub const PLANES_MAX: usize = 4;
@@ -121,15 +116,16 @@ pub struct BitConv {
     edges: Edges,
     factors: Vec<f32>,
     ending: Ending,
+    /// Whether words are added bit by bit before they are counted.
+    carried: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Ending {
     Sums(Write),
+    /// A code is reached where bits differ at most as often as [`Edges::numbers`] say.
     Bits {
         planes: usize,
-        /// `[code][lane of all panels]`
-        at_least: Vec<i32>,
         /// A word for each panel.
         inverted: Vec<u32>,
     },
@@ -190,12 +186,19 @@ impl BitConv {
         bytes.check();
         bytes.output.channels = outputs;
         let (panels, lanes) = panels(&spec, isa);
+        let thresholds = match &finish {
+            BitFinish::Sums(_) => None,
+            BitFinish::Bits(thresholds) => Some(thresholds.at_least.clone()),
+        };
         let (ending, mut bias, mut factors) = Ending::new(finish, (&bytes, weights), &panels);
         factors.resize(lanes, 0.0);
         for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
             *bias = bias.wrapping_add(constant(weights, digits, values));
         }
-        let edges = Edges::new(&spec, (weights, values.zero), &bias, lanes);
+        let mut edges = Edges::new(&spec, (weights, values.zero), &bias, lanes);
+        if let Some(at_least) = thresholds {
+            edges.limit(&at_least, i64::from(values.step) * i64::from(digits.unit));
+        }
         Self {
             isa,
             words: Words::new(&digits.pack(&spec, weights, &panels)),
@@ -206,6 +209,7 @@ impl BitConv {
             edges,
             factors,
             ending,
+            carried: !digits.masked && carries(isa),
             panels,
             spec: bytes,
         }
@@ -263,7 +267,7 @@ impl BitConv {
         let layer = Layer {
             spec: &self.spec,
             offsets: &self.offsets,
-            bias: &self.edges.bias,
+            bias: &self.edges.numbers,
             factors: &self.factors,
             write: match &self.ending {
                 Ending::Sums(write) => write,
@@ -345,338 +349,13 @@ impl Ending {
             }
             BitFinish::Bits(thresholds) => thresholds,
         };
-        let planes = thresholds.planes();
-        let Thresholds { at_least, inverted } = thresholds;
+        let (planes, inverted) = (thresholds.planes(), thresholds.inverted);
         assert_eq!(inverted.len(), outputs, "a threshold for each output");
-        let lanes = outputs.next_multiple_of(WORD);
-        let of_level = |mut level: Vec<i32>| {
-            // What no sum reaches: bits beyond the outputs are clear.
-            level.resize(lanes, i32::MAX);
-            level
-        };
-        let at_least = at_least.into_iter().flat_map(of_level).collect();
         let of_panel = |panel: &Panel| {
             let bits = &inverted[panel.output.min(outputs)..][..panel.outputs];
             bits.iter().enumerate().fold(0, |word, (at, &bit)| word | u32::from(bit) << at)
         };
         let inverted = panels.iter().map(of_panel).collect();
-        (Self::Bits { planes, at_least, inverted }, vec![0; outputs], Vec::new())
+        (Self::Bits { planes, inverted }, vec![0; outputs], Vec::new())
     }
-}
-
-struct Part<'a> {
-    conv: &'a BitConv,
-    layer: Layer<'a>,
-    panels: Range<usize>,
-    pixels: Range<usize>,
-}
-
-impl SignTask for Part<'_> {
-    #[inline(always)]
-    fn run<S: Signs>(self, signs: S) {
-        let masked = self.conv.digits.masked;
-        let least = if masked { self.layer.tile_pixels::<S::A>() } else { PIXELS };
-        let tile = if self.pixels.len() < least { 1 } else { least };
-        for panel in self.panels.clone() {
-            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
-            unsafe {
-                match (tile, masked) {
-                    (1, false) => self.tiles::<S, 1, 1>(signs, panel),
-                    (_, false) => self.tiles::<S, PIXELS, 1>(signs, panel),
-                    (8, _) => self.tiles::<S, 8, 2>(signs, panel),
-                    (7, _) => self.tiles::<S, 7, 2>(signs, panel),
-                    (4, _) => self.tiles::<S, 4, 2>(signs, panel),
-                    (_, _) => self.tiles::<S, 1, 2>(signs, panel),
-                }
-            }
-        }
-    }
-}
-
-impl Part<'_> {
-    /// Tiles of `R` pixels and weights of `W` words a plane; the last tile overlaps the one before it.
-    /// # Safety
-    /// The pixels are pixels of the result, at least `R`; no other thread writes the same.
-    #[inline(always)]
-    unsafe fn tiles<S: Signs, const R: usize, const W: usize>(&self, signs: S, index: usize) {
-        let (conv, arch) = (self.conv, signs.codes());
-        let (panel, width) = (&conv.panels[index], conv.spec.output.width);
-        let columns = 2 * <S::A as Arch>::LANES;
-        let (inner, planes) = (conv.offsets.len(), conv.digits.planes);
-        let weights = &conv.words[panel.words * planes * W..][..inner * planes * W * columns];
-        let bounds = arch.bounds(self.layer.write.last_clamp());
-        // Counts of 15 bits are multiplied in the lower half of each lane.
-        let most = conv.values.levels() as usize * ((1 << planes) - 1) * inner * WORD;
-        let short = most <= i16::MAX as usize;
-        let scale = i16::from(conv.values.step) * i16::from(conv.digits.unit);
-        let factor = arch.splat(u32::from((-scale).cast_unsigned()));
-        for first in self.pixels.clone().step_by(R) {
-            let first = first.min(self.pixels.end - R);
-            let at = [first / width, first % width];
-            // SAFETY: every word of every tap and plane lies inside the input; the weights were sliced to their length.
-            let counts =
-                unsafe { self.counts::<S, R, W>(signs, self.layer.taps(at), weights.as_ptr()) };
-            let mut sums = [[arch.splat(0); 2]; R];
-            let pixels = pixels::<R>(at, width);
-            for ((sums, counts), [y, x]) in sums.iter_mut().zip(counts).zip(pixels) {
-                let bias = &conv.edges.bias[conv.edges.at(y, x) + panel.column..][..columns];
-                for (n, (sum, count)) in sums.iter_mut().zip(counts).enumerate() {
-                    // SAFETY: the panel has two vectors of biases.
-                    let bias =
-                        unsafe { arch.load(bias.as_ptr().add(n * <S::A as Arch>::LANES).cast()) };
-                    *sum = if short {
-                        arch.dot_i16(bias, count, factor)
-                    } else {
-                        arch.sub_i32(bias, shifted(arch, count, scale))
-                    };
-                }
-            }
-            match &conv.ending {
-                // SAFETY: the pixels and the panel's outputs lie inside the images; a panel has its factors.
-                Ending::Sums(_) => unsafe {
-                    if panel.outputs > 0 {
-                        let factors = conv.factors[panel.column..][..columns].as_ptr();
-                        let places = Places { layer: &self.layer, panel, at };
-                        finish(arch, bounds, sums, factors, places);
-                    }
-                },
-                Ending::Bits { planes, at_least, inverted } => {
-                    let ending = (*planes, &at_least[panel.column..], inverted[index]);
-                    // SAFETY: the panel has two vectors of thresholds in each level, and its pixels bytes for them.
-                    unsafe { self.write_bits::<S, R>(signs, (sums, pixels), ending, panel) };
-                }
-            }
-        }
-    }
-
-    /// Writes where sums reach thresholds, as bits.
-    /// # Safety
-    /// The pixels are pixels of the result, and the thresholds those of the panel.
-    #[inline(always)]
-    unsafe fn write_bits<S: Signs, const R: usize>(
-        &self,
-        signs: S,
-        (sums, pixels): ([[V<S>; 2]; R], [[usize; 2]; R]),
-        (planes, at_least, inverted): (usize, &[i32], u32),
-        panel: &Panel,
-    ) {
-        let (output, lanes) = (&self.conv.spec.output, self.conv.edges.lanes());
-        let (plane, columns) = (output.plane(), panel.columns);
-        let place = |[y, x]: [usize; 2]| {
-            self.layer.images.codes.wrapping_add(output.at(y, x) + panel.output / 8)
-        };
-        // The common case, in a loop of its own that needs no memory for the sums.
-        if planes == 1 {
-            let at_least = at_least[..columns].as_ptr();
-            for (sums, pixel) in sums.into_iter().zip(pixels) {
-                // SAFETY: as this function's; the pixel has the bytes of this panel's bits.
-                unsafe {
-                    let bits = reached(signs, sums, at_least) ^ inverted;
-                    store_bits(place(pixel), bits, columns / 8);
-                }
-            }
-            return;
-        }
-        for (sums, pixel) in sums.into_iter().zip(pixels) {
-            let mut words = [0; PLANES_MAX];
-            for level in 0..(1 << planes) - 1 {
-                let at_least = at_least[level * lanes..][..columns].as_ptr();
-                // SAFETY: as this function's.
-                flip(&mut words, level, unsafe { reached(signs, sums, at_least) });
-            }
-            for (number, bits) in words[..planes].iter().enumerate() {
-                let to = place(pixel).wrapping_add(number * plane);
-                // SAFETY: as above, in each plane.
-                unsafe { store_bits(to, bits ^ inverted, columns / 8) };
-            }
-        }
-    }
-
-    /// How often the bits of `R` pixels differ from the signs of two vectors of outputs, times the powers of two of their planes.
-    /// # Safety
-    /// The words of every plane are readable at each pixel and offset, and the weights are those of a panel.
-    #[inline(always)]
-    unsafe fn counts<S: Signs, const R: usize, const W: usize>(
-        &self,
-        signs: S,
-        x: [*const u8; R],
-        weights: *const u32,
-    ) -> [[V<S>; 2]; R] {
-        let (conv, arch) = (self.conv, signs.codes());
-        let words = conv.offsets.len() * W * 2 * <S::A as Arch>::LANES;
-        let mut counts = [[arch.splat(0); 2]; R];
-        // The powers of two of both sides, from the greatest sum of them on.
-        for power in (0..conv.values.planes + conv.digits.planes - 1).rev() {
-            let least = (power + 1).saturating_sub(conv.digits.planes);
-            for of_x in least..conv.values.planes.min(power + 1) {
-                let mut pixels = x;
-                for pixel in &mut pixels {
-                    *pixel = pixel.wrapping_add(of_x * conv.plane);
-                }
-                // SAFETY: as this function's.
-                unsafe {
-                    let weights = weights.add((power - of_x) * words);
-                    if W == 1 && R == PIXELS {
-                        add_carried::<S, R>(signs, &mut counts, pixels, &conv.offsets, weights);
-                    } else {
-                        add_counts::<S, R, W>(signs, &mut counts, pixels, &conv.offsets, weights);
-                    }
-                }
-            }
-            if power == 0 {
-                break;
-            }
-            for counts in &mut counts {
-                for count in counts {
-                    *count = arch.add_i32(*count, *count);
-                }
-            }
-        }
-        counts
-    }
-}
-
-/// `count * factor`, a power of two, by doubling.
-#[inline(always)]
-fn shifted<A: Arch>(arch: A, count: A::V, factor: i16) -> A::V {
-    let mut scaled = count;
-    for _ in 0..factor.trailing_zeros() {
-        scaled = arch.add_i32(scaled, scaled);
-    }
-    scaled
-}
-
-/// The rows and columns of `R` pixels from a row and column on.
-#[inline(always)]
-fn pixels<const R: usize>([mut y, mut x]: [usize; 2], width: usize) -> [[usize; 2]; R] {
-    let mut pixels = [[0; 2]; R];
-    for pixel in &mut pixels {
-        *pixel = [y, x];
-        x += 1;
-        if x == width {
-            (y, x) = (y + 1, 0);
-        }
-    }
-    pixels
-}
-
-/// A bit for each lane: whether its sum reaches its threshold.
-/// # Safety
-/// Two vectors are readable at `at_least`.
-#[inline(always)]
-unsafe fn reached<S: Signs>(signs: S, sums: [V<S>; 2], at_least: *const i32) -> u32 {
-    let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
-    // SAFETY: as this function's.
-    let [low, high] =
-        unsafe { [arch.load(at_least.cast()), arch.load(at_least.add(lanes).cast())] };
-    signs.at_least(sums[0], low) | signs.at_least(sums[1], high) << lanes
-}
-
-/// Writes the first `len` bytes of a word.
-/// # Safety
-/// `len` bytes are writable at `to`.
-#[inline(always)]
-unsafe fn store_bits(to: *mut u8, bits: u32, len: usize) {
-    if len == 4 {
-        // SAFETY: as this function's; the write needs no alignment.
-        return unsafe { to.cast::<[u8; 4]>().write(bits.to_le_bytes()) };
-    }
-    for (at, byte) in bits.to_le_bytes().into_iter().enumerate().take(len) {
-        // SAFETY: as this function's.
-        unsafe { to.add(at).write(byte) };
-    }
-}
-
-/// As [`add_counts`], for words of signs alone: the bits of each two words are added to those of all before, bit by bit, so that half
-/// as many words are counted.
-/// # Safety
-/// As [`add_counts`].
-#[inline(always)]
-unsafe fn add_carried<S: Signs, const R: usize>(
-    signs: S,
-    counts: &mut [[V<S>; 2]; R],
-    x: [*const u8; R],
-    offsets: &[u32],
-    mut weights: *const u32,
-) {
-    let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
-    let (mut ones, mut twos) = ([[arch.splat(0); 2]; R], [[arch.splat(0); 2]; R]);
-    let (pairs, last) = offsets.as_chunks::<2>();
-    for pair in pairs {
-        // SAFETY: as this function's.
-        let w = unsafe { load_weights::<S, 2>(signs, weights) };
-        for ((ones, twos), x) in ones.iter_mut().zip(&mut twos).zip(x) {
-            let mut words = [arch.splat(0); 2];
-            for (word, offset) in words.iter_mut().zip(pair) {
-                // SAFETY: as this function's.
-                *word = unsafe { spread(signs, x, *offset) };
-            }
-            for (n, (ones, twos)) in ones.iter_mut().zip(twos).enumerate() {
-                let carried = signs.carry(ones, [words[0], w[0][n]], [words[1], w[1][n]]);
-                *twos = signs.add_ones(*twos, carried);
-            }
-        }
-        // SAFETY: the weights of these words are followed by those of the next.
-        weights = unsafe { weights.add(4 * lanes) };
-    }
-    let added = counts.as_flattened_mut().iter_mut();
-    for (count, (&ones, &twos)) in added.zip(ones.as_flattened().iter().zip(twos.as_flattened())) {
-        *count = signs.add_ones(arch.add_i32(*count, arch.add_i32(twos, twos)), ones);
-    }
-    // SAFETY: as this function's; at most one word is left.
-    unsafe { add_counts::<S, R, 1>(signs, counts, x, last, weights) };
-}
-
-/// Adds how often the bits of one plane of `R` pixels differ from the signs of one of two vectors of outputs.
-/// # Safety
-/// Four bytes are readable at each pixel and offset, and two vectors of `W` words for each offset.
-#[inline(always)]
-unsafe fn add_counts<S: Signs, const R: usize, const W: usize>(
-    signs: S,
-    counts: &mut [[V<S>; 2]; R],
-    x: [*const u8; R],
-    offsets: &[u32],
-    mut weights: *const u32,
-) {
-    for &offset in offsets {
-        // SAFETY: as this function's.
-        let w = unsafe { load_weights::<S, W>(signs, weights) };
-        for (counts, x) in counts.iter_mut().zip(x) {
-            // SAFETY: as this function's.
-            let x = unsafe { spread(signs, x, offset) };
-            for (n, count) in counts.iter_mut().enumerate() {
-                *count = if W == 1 {
-                    signs.differing(*count, x, w[0][n])
-                } else {
-                    signs.differing_in(*count, x, (w[0][n], w[W - 1][n]))
-                };
-            }
-        }
-        // SAFETY: the weights of this word are followed by those of the next.
-        weights = unsafe { weights.add(2 * W * <S::A as Arch>::LANES) };
-    }
-}
-
-/// Two vectors of each of `W` words of weights.
-/// # Safety
-/// They are readable at `from`.
-#[inline(always)]
-unsafe fn load_weights<S: Signs, const W: usize>(signs: S, from: *const u32) -> [[V<S>; 2]; W] {
-    let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
-    let mut words = [[arch.splat(0); 2]; W];
-    for (at, vector) in words.as_flattened_mut().iter_mut().enumerate() {
-        // SAFETY: as this function's.
-        *vector = unsafe { arch.load(from.add(at * lanes)) };
-    }
-    words
-}
-
-/// The word of a pixel at an offset, in all lanes.
-/// # Safety
-/// Four bytes are readable there.
-#[inline(always)]
-unsafe fn spread<S: Signs>(signs: S, pixel: *const u8, offset: u32) -> V<S> {
-    // SAFETY: as this function's; the read needs no alignment.
-    let word = unsafe { pixel.add(offset as usize).cast::<u32>().read_unaligned() };
-    signs.codes().splat(u32::from_le(word))
 }

@@ -16,6 +16,8 @@ const ONES: [u32; 4] = [0x0201_0100, 0x0302_0201, 0x0302_0201, 0x0403_0302];
 /// Vectors of words of signs.
 pub(crate) trait Signs: Copy + Send + Sync {
     type A: Codes;
+    /// Whether one instruction counts the bits of a word.
+    const COUNTS: bool;
     fn codes(self) -> Self::A;
     /// `acc` plus the ones of `x ^ w` in each lane.
     fn differing(self, acc: V<Self>, x: V<Self>, w: V<Self>) -> V<Self>;
@@ -82,6 +84,8 @@ pub(crate) struct Nibbles<A>(A);
 
 impl<A: Codes> Signs for Nibbles<A> {
     type A = A;
+
+    const COUNTS: bool = false;
 
     #[inline(always)]
     fn codes(self) -> A {
@@ -248,6 +252,8 @@ mod x86 {
 
     impl Signs for Popcount {
         type A = Avx512;
+
+        const COUNTS: bool = true;
 
         #[inline(always)]
         fn codes(self) -> Avx512 {

@@ -179,7 +179,7 @@ impl Places<'_> {
 /// The offsets of `R` pixels from column `x` of a row of `width` on, the first being at `first`; `step` bytes lie from one to the
 /// next, and `pitch` from row to row.
 #[inline(always)]
-fn offsets<const R: usize>(
+pub(crate) fn offsets<const R: usize>(
     width: usize,
     x: usize,
     (first, pitch, step): (usize, usize, usize),

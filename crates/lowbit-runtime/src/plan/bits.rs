@@ -44,13 +44,11 @@ pub(super) struct Bits {
 /// Long enough to see which of two rates is higher.
 const RATE_TIME: Duration = Duration::from_micros(500);
 
-/// A pass takes so much longer than counting its words from registers where a mask goes with each word of weights, and without, where the
-/// bits of two words are added before they are counted.
+/// A pass takes so much longer than counting its words from registers where a mask goes with each word of weights.
 const MASKED: f64 = 1.25;
-const CARRIED: f64 = 0.92;
 
 /// What follows the last pass of a layer takes as long as so many words of one: fitted to layers of 64 to 512 channels.
-const ENDING: f64 = 23.0;
+const ENDING: f64 = 7.0;
 
 /// Chooses what lies as bits.
 pub(super) fn choose(network: &Network, isa: Isa, wanted: BitSerial) -> Choice {
@@ -61,7 +59,7 @@ pub(super) fn choose(network: &Network, isa: Isa, wanted: BitSerial) -> Choice {
         BitSerial::Faster if passes == 1 => true,
         BitSerial::Faster => {
             let words = taps / channels * channels.div_ceil(32);
-            let passes = passes as f64 * if masked { MASKED } else { CARRIED };
+            let passes = passes as f64 * if masked { MASKED } else { 1.0 };
             // Words may hold fewer channels than bits.
             let cost = (passes + ENDING / words as f64) * (32 * words) as f64 / taps as f64;
             cost < *advantage.get_or_insert_with(|| advantage_of_bits(isa))

@@ -2,14 +2,15 @@
 
 use crate::nhwc::spec::ConvSpec;
 
-/// Biases by the way in which a pixel lies at the edge.
+/// Biases, or the most that counts may be, by the way in which a pixel lies at the edge.
 #[derive(Clone, Debug)]
 pub(super) struct Edges {
-    /// The set of each row's missing taps, times the number of sets of columns.
+    /// Where the numbers of each row's missing taps begin.
     rows: Vec<usize>,
+    /// Where those of each column's begin, from there on.
     columns: Vec<usize>,
-    /// `[set of rows][set of columns][lane of all panels]`.
-    pub(super) bias: Vec<i32>,
+    /// `[set of rows][set of columns][code][lane of all panels]`, with one code for biases.
+    pub(super) numbers: Vec<i32>,
     lanes: usize,
 }
 
@@ -40,8 +41,30 @@ impl Edges {
                 }
             }
         }
-        let rows = rows.into_iter().map(|set| set * column_sets.len()).collect();
-        Self { rows, columns, bias: all, lanes }
+        let rows = rows.into_iter().map(|set| set * column_sets.len() * lanes).collect();
+        let columns = columns.into_iter().map(|set| set * lanes).collect();
+        Self { rows, columns, numbers: all, lanes }
+    }
+
+    /// Makes limits of biases: the greatest counts with which `bias - scale * count` reaches each code's least sum, `[code][output]`.
+    pub(super) fn limit(&mut self, at_least: &[Vec<i32>], scale: i64) {
+        let mut limits = Vec::with_capacity(self.numbers.len() * at_least.len());
+        for bias in self.numbers.chunks_exact(self.lanes) {
+            for least in at_least {
+                let of_output = |(&bias, &least): (&i32, &i32)| {
+                    let most = (i64::from(bias) - i64::from(least)).div_euclid(scale);
+                    // A count is neither below 0 nor beyond `i32`.
+                    most.clamp(-1, i32::MAX.into()) as i32
+                };
+                limits.extend(bias.iter().zip(least).map(of_output));
+                // Bits beyond the outputs are clear.
+                limits.resize(limits.len().next_multiple_of(self.lanes), -1);
+            }
+        }
+        for place in self.rows.iter_mut().chain(&mut self.columns) {
+            *place *= at_least.len();
+        }
+        self.numbers = limits;
     }
 
     /// Lanes of all panels.
@@ -49,10 +72,29 @@ impl Edges {
         self.lanes
     }
 
-    /// Where the biases of the pixel at row `y` and column `x` begin.
+    /// Where the numbers of `R` pixels from row `y` and column `x` on begin, in rows of `width`.
     #[inline(always)]
-    pub(super) fn at(&self, y: usize, x: usize) -> usize {
-        (self.rows[y] + self.columns[x]) * self.lanes
+    pub(super) fn at<const R: usize>(
+        &self,
+        [mut y, mut x]: [usize; 2],
+        width: usize,
+    ) -> [usize; R] {
+        let mut places = [0; R];
+        if x + R <= width {
+            let (row, columns) = (self.rows[y], &self.columns[x..][..R]);
+            for r in 0..R {
+                places[r] = row + columns[r];
+            }
+            return places;
+        }
+        for place in &mut places {
+            *place = self.rows[y] + self.columns[x];
+            x += 1;
+            if x == width {
+                (y, x) = (y + 1, 0);
+            }
+        }
+        places
     }
 }
 
