@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::{
     Arena, BitConv, BitFinish, Conv, ConvSpec, Depthwise, Finish, ImageLayout, Pool, Requantize,
-    Thresholds, Values, WeightForm, peak_gmacs, peak_sign_gmacs,
+    ResidualAdd, Thresholds, Values, WeightForm, peak_gmacs, peak_sign_gmacs,
 };
 
 /// How long a layer, or the peak, is measured at a time.
@@ -29,6 +29,12 @@ const DENSE: &[Dense] = &[
     ("resnet20 16-32", 16, 32, 32, 3, 2),
     ("resnet20 32", 32, 32, 16, 3, 1),
     ("resnet20 64", 64, 64, 8, 3, 1),
+    ("thin first", 3, 64, 224, 7, 2),
+    ("thin 32-128 add", 32, 128, 56, 1, 1),
+    ("thin 128-32", 128, 32, 56, 1, 1),
+    ("thin 64-256 add", 64, 256, 28, 1, 1),
+    ("thin 128-512 add", 128, 512, 14, 1, 1),
+    ("thin 256-1024 add", 256, 1024, 7, 1, 1),
     ("resnet50 64", 64, 64, 56, 3, 1),
     ("resnet50 128", 128, 128, 28, 3, 1),
     ("resnet50 256", 256, 256, 14, 3, 1),
@@ -92,10 +98,12 @@ fn main() {
         for &(form, name, values) in forms {
             let all = noise(spec.weight_len()).into_iter();
             let weights: Vec<i8> = all.map(|w| w.rem_euclid(values) - values / 2).collect();
-            let conv = Conv::new(isa, spec.clone(), (&weights, form), 3, codes(&spec));
+            let finish = if layer.0.ends_with("add") { added(&spec) } else { codes(&spec) };
+            let conv = Conv::new(isa, spec.clone(), (&weights, form), 3, finish);
             let name = format!("{}{name}", layer.0);
+            let other = vec![99; spec.output.len()];
             report((isa, peak_gmacs), &name, &spec, &pools, &|x, out, pool| {
-                conv.run(x, None, out, pool);
+                conv.run(x, Some(&other), out, pool);
             });
         }
     }
@@ -221,6 +229,21 @@ fn codes(spec: &ConvSpec) -> Finish {
         high: 250,
     };
     Finish::Codes { requantize, table: None, add: None }
+}
+
+/// Codes of the sum with another image.
+fn added(spec: &ConvSpec) -> Finish {
+    let Finish::Codes { requantize, table, .. } = codes(spec) else { unreachable!() };
+    let add = ResidualAdd {
+        own_ratio: 0.7,
+        other_ratio: 0.6,
+        fixed: 1.0,
+        own_first: true,
+        low: 0,
+        high: 255,
+        other: spec.output.clone(),
+    };
+    Finish::Codes { requantize, table, add: Some(add) }
 }
 
 fn noise(len: usize) -> Vec<i8> {

@@ -34,6 +34,7 @@ mod pool;
 mod popcount;
 mod spec;
 mod tile;
+mod trial;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -32,6 +32,8 @@ pub(crate) trait Codes: Ones {
     const OFFSET: i32;
     /// Words that [`Codes::run`] reads: 1 or 4.
     const RUN: usize = 1;
+    /// Whether there are registers to unpack weights between the products of a tile.
+    const UNPACKS_BESIDE: bool = false;
 
     /// Runs a task in a function of its own.
     fn apart<T: Task>(self, task: T) -> T::Output;

@@ -1,16 +1,21 @@
 //! Dense and grouped convolution of codes.
 
+use std::array::from_fn;
+use std::hint::black_box;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx::{self, Tiling};
+use super::arena::Words;
 use super::codes::Codes;
 use super::finish::{At, Write};
-use super::forms::{Form, Indices, Int8, Kept, borrow_panel, give_back_panel, unpack};
+use super::forms::{Form, Indices, Int8, Kept, Table, borrow_panel, give_back_panel, unpack};
 use super::panels::{Panel, Panels};
 use super::pool::Pool;
 use super::spec::{ConvSpec, Finish, WeightForm};
-use super::tile::Layer;
+use super::tile::{Layer, sums};
+use super::trial::least_seconds;
 use crate::arch::Arch;
 use crate::isa::{Isa, Task, TileShape};
 
@@ -39,6 +44,8 @@ pub struct Conv {
     tiling: Option<Tiling>,
     spec: ConvSpec,
     kept: Kept,
+    /// Whether weights are unpacked between products.
+    beside: bool,
     panels: Panels,
     bias: Vec<i32>,
     factors: Vec<f32>,
@@ -75,6 +82,7 @@ impl Conv {
             },
             isa,
             spec,
+            beside: !matches!(kept, Kept::Bytes) && unpacks_beside(isa),
             kept,
             panels,
             bias,
@@ -279,7 +287,7 @@ impl Part<'_> {
                 if self.pixels.len() < layer.tile_pixels::<A>() {
                     layer.run_one_by_one(arch, Int8, (panel, weights), self.pixels.clone());
                 } else {
-                    layer.run(arch, (panel, weights), self.pixels.clone());
+                    layer.run(arch, Int8, (panel, weights), self.pixels.clone());
                 }
             }
         }
@@ -297,14 +305,68 @@ impl Part<'_> {
             }
             return;
         }
+        if A::UNPACKS_BESIDE && self.conv.beside {
+            for layer in self.layers {
+                // SAFETY: as this function's.
+                unsafe { layer.run(arch, form, (panel, packed), self.pixels.clone()) };
+            }
+            return;
+        }
         let (words, columns) = (panel.offsets.len(), panel.columns);
         let mut weights = borrow_panel(words * columns);
         unpack(arch, form, packed, (words, columns), &mut weights);
         for layer in self.layers {
             // SAFETY: as this function's.
-            unsafe { layer.run(arch, (panel, &weights[..]), self.pixels.clone()) };
+            unsafe { layer.run(arch, Int8, (panel, &weights[..]), self.pixels.clone()) };
         }
         give_back_panel(weights);
+    }
+}
+
+/// Words of the inner dimension that are measured, and tiles: some 20 us.
+const TRIAL: (usize, usize) = (32, 40);
+
+/// Longer than with weights that are bytes, when unpacking is called free.
+const FREE: f64 = 1.1;
+
+/// Whether weights can be unpacked between the products of a tile in no more time, as units are idle beside those that multiply.
+fn unpacks_beside(isa: Isa) -> bool {
+    static MEASURED: OnceLock<bool> = OnceLock::new();
+    *MEASURED.get_or_init(|| {
+        let run = |packed| isa.dispatch(Trial { packed });
+        let [packed, bytes] = least_seconds([&|| run(true), &|| run(false)]);
+        packed <= FREE * bytes
+    })
+}
+
+/// Products with indices of 4 bits, or with bytes.
+struct Trial {
+    packed: bool,
+}
+
+impl Task for Trial {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        if !A::UNPACKS_BESIDE {
+            return;
+        }
+        let (words, tiles) = TRIAL;
+        let weights = Words::zeros(words * 2 * A::LANES);
+        let offsets: [u32; TRIAL.0] = from_fn(|word| 4 * word as u32);
+        let (x, form) = ([weights.as_ptr().cast(); 7], Indices::<_, 4>::new(arch, &Table::EMPTY));
+        let from = (weights.as_ptr(), weights.as_ptr().cast());
+        for _ in 0..tiles {
+            // SAFETY: offsets, weights and biases end with the words.
+            unsafe {
+                if self.packed {
+                    black_box(sums::<A, _, 7, 2, 1>(arch, form, x, &offsets, from));
+                } else {
+                    black_box(sums::<A, _, 7, 2, 1>(arch, Int8, x, &offsets, from));
+                }
+            }
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Weights of few values: indices of 4, 2 or 1 bits into a table that fits in a register.
 //!
-//! Many pixels share the work of unpacking: a panel is unpacked to bytes once, next to the core, and then used as if it had been
-//! kept so. For few pixels the weights are read only once, so they are unpacked in registers on the way.
+//! Weights are unpacked in registers between the products of each tile, where the CPU has units to spare (AVX-512 of Zen 4), or where there
+//! are so few pixels that they are read only once. Else a panel is unpacked to bytes once, next to the core, and then used as if it had
+//! been kept so.
 
 use std::array::from_fn;
 use std::cell::Cell;
@@ -68,6 +69,9 @@ impl<A: Codes, const BITS: usize> Form<A> for Indices<A::V, BITS> {
 pub(crate) struct Table([u32; LANES_MAX]);
 
 impl Table {
+    /// Zeros.
+    pub(crate) const EMPTY: Self = Self([0; LANES_MAX]);
+
     /// The table of at most [`ENTRIES`] values.
     fn new(values: &[i8]) -> Self {
         let entry = |at: usize| values.get(at % ENTRIES).map_or(0, |&value| value as u8);

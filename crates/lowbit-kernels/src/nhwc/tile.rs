@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::codes::Codes;
 use super::finish::{At, Write, finish};
-use super::forms::{Form, Int8};
+use super::forms::Form;
 use super::layout::ImageLayout;
 use super::panels::Panel;
 use super::spec::{ConvSpec, ResidualAdd};
@@ -50,9 +50,10 @@ impl Layer<'_> {
     /// # Safety
     /// The pixels are pixels of the result, and the panel is the layer's; no other thread writes the same.
     #[inline(always)]
-    pub(crate) unsafe fn run<A: Codes>(
+    pub(crate) unsafe fn run<A: Codes, F: Form<A>>(
         &self,
         arch: A,
+        form: F,
         (panel, weights): (&Panel, &[u32]),
         pixels: Range<usize>,
     ) {
@@ -60,14 +61,14 @@ impl Layer<'_> {
         // SAFETY: as this function's.
         unsafe {
             match (panel.columns > A::LANES, self.tile_pixels::<A>()) {
-                (true, 8) => self.tiles::<A, Int8, 8, 2, 1>(arch, Int8, at),
-                (false, 8) => self.tiles::<A, Int8, 8, 1, 2>(arch, Int8, at),
-                (true, 7) => self.tiles::<A, Int8, 7, 2, 1>(arch, Int8, at),
-                (false, 7) => self.tiles::<A, Int8, 7, 1, 2>(arch, Int8, at),
-                (true, 6) => self.tiles::<A, Int8, 6, 2, 1>(arch, Int8, at),
-                (false, 6) => self.tiles::<A, Int8, 6, 1, 2>(arch, Int8, at),
-                (true, _) => self.tiles::<A, Int8, 4, 2, 1>(arch, Int8, at),
-                (false, _) => self.tiles::<A, Int8, 4, 1, 1>(arch, Int8, at),
+                (true, 8) => self.tiles::<A, F, 8, 2, 1>(arch, form, at),
+                (false, 8) => self.tiles::<A, F, 8, 1, 2>(arch, form, at),
+                (true, 7) => self.tiles::<A, F, 7, 2, 1>(arch, form, at),
+                (false, 7) => self.tiles::<A, F, 7, 1, 2>(arch, form, at),
+                (true, 6) => self.tiles::<A, F, 6, 2, 1>(arch, form, at),
+                (false, 6) => self.tiles::<A, F, 6, 1, 2>(arch, form, at),
+                (true, _) => self.tiles::<A, F, 4, 2, 1>(arch, form, at),
+                (false, _) => self.tiles::<A, F, 4, 1, 1>(arch, form, at),
             }
         }
     }
@@ -206,7 +207,7 @@ pub(crate) fn offsets<const R: usize>(
 /// # Safety
 /// Four bytes are readable at each pixel and offset, `N` vectors of weights for each `F::WORDS` offsets, and of biases.
 #[inline(always)]
-unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: usize>(
+pub(crate) unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: usize>(
     arch: A,
     form: F,
     x: [*const u8; R],
@@ -247,7 +248,7 @@ unsafe fn sums<A: Codes, F: Form<A>, const R: usize, const N: usize, const S: us
                 unsafe {
                     step::<A, F, R, N>(arch, form, x, (offsets[j], weights, j), &mut sums[j % S]);
                 }
-                if S > 1 {
+                if block > 1 {
                     // Else the codes of all words are read first, and there are not registers for so many.
                     compiler_fence(Ordering::SeqCst);
                 }

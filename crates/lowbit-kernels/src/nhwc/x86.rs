@@ -297,6 +297,7 @@ impl Codes for Avx512 {
     type W = __m512i;
     const PIXELS: usize = 8;
     const OFFSET: i32 = 0;
+    const UNPACKS_BESIDE: bool = true;
 
     #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {

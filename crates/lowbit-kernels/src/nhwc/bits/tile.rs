@@ -6,7 +6,6 @@
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use super::pack::flip;
 use super::{BitConv, Ending, PLANES_MAX, WORD};
@@ -17,6 +16,7 @@ use crate::nhwc::finish::finish;
 use crate::nhwc::panels::Panel;
 use crate::nhwc::popcount::{SignTask, Signs, V, dispatch, has_popcount};
 use crate::nhwc::tile::{Layer, Places, offsets};
+use crate::nhwc::trial::least_seconds;
 
 /// Pixels that are computed together where words are added bit by bit: the sums of both powers of two fit in registers.
 const CARRIED: usize = 4;
@@ -335,24 +335,18 @@ unsafe fn spread<S: Signs>(signs: S, pixel: *const u8, offset: u32) -> V<S> {
 /// Words of the inner dimension that are measured, those of 64 channels and nine taps.
 const TRIAL_WORDS: usize = 18;
 
-/// Runs and repetitions of a measurement: some 20 us each.
-const TRIALS: (usize, usize) = (4, 150);
+/// Tiles that are measured: some 20 us.
+const TRIAL_TILES: usize = 150;
 
 /// Whether adding words bit by bit is faster here than counting each.
 pub(super) fn carries(isa: Isa) -> bool {
     static MEASURED: OnceLock<bool> = OnceLock::new();
-    !has_popcount(isa)
-        || *MEASURED.get_or_init(|| {
-            let mut least = [f64::MAX; 2];
-            for _ in 0..TRIALS.0 {
-                for (carried, least) in [false, true].into_iter().zip(&mut least) {
-                    let started = Instant::now();
-                    dispatch(isa, Trial { carried });
-                    *least = least.min(started.elapsed().as_secs_f64());
-                }
-            }
-            least[1] < least[0]
-        })
+    let run = |carried| dispatch(isa, Trial { carried });
+    let measure = || {
+        let [carried, counted] = least_seconds([&|| run(true), &|| run(false)]);
+        carried < counted
+    };
+    !has_popcount(isa) || *MEASURED.get_or_init(measure)
 }
 
 /// As many pixels in either way, in tiles.
@@ -367,7 +361,7 @@ impl SignTask for Trial {
         let (x, weights) = ([words.as_ptr().cast::<u8>(); 8], words.as_ptr());
         let offsets: [u32; TRIAL_WORDS] = std::array::from_fn(|at| 4 * at as u32);
         let zero = signs.codes().splat(0);
-        for _ in 0..TRIALS.1 {
+        for _ in 0..TRIAL_TILES {
             // SAFETY: offsets and weights end with the words.
             unsafe {
                 if self.carried {
