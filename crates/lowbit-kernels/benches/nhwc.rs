@@ -241,7 +241,7 @@ fn added(spec: &ConvSpec) -> Finish {
         own_first: true,
         low: 0,
         high: 255,
-        other: spec.output.clone(),
+        other: spec.output,
     };
     Finish::Codes { requantize, table, add: Some(add) }
 }

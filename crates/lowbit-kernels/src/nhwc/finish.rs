@@ -266,27 +266,96 @@ pub(crate) unsafe fn finish<A: Codes, const R: usize, const N: usize>(
         // SAFETY: as this function's.
         Write::Plain(_) => unsafe {
             let (factors, to) = (vectors::<A, N>(arch, factors), places.codes::<R>());
-            for quad in 0..const { (R * N).div_ceil(4) } {
-                let scaled = scaled_quad::<A, R, N>(arch, &sums, factors, quad);
-                store_quad::<A, R, N>(arch, plain(arch, bounds, scaled), (&to, places.len()), quad);
-            }
+            let quads = Plainly { bounds, sums: &sums, factors, to: &to, len: places.len() };
+            for_each_quad(arch, quads);
         },
         // SAFETY: as this function's.
         Write::Sum(sum) => unsafe {
             let (factors, to) = (vectors::<A, N>(arch, factors), places.codes::<R>());
+            let plainly = Plainly { bounds, sums: &sums, factors, to: &to, len: places.len() };
             let (from, sum) = (places.other::<R>(&sum.add), SumVectors::new(arch, sum));
-            for quad in 0..const { (R * N).div_ceil(4) } {
-                let scaled = scaled_quad::<A, R, N>(arch, &sums, factors, quad);
-                let other = Quad::<N>::new::<R>((&from, places.len()), quad).load(arch);
-                let bytes = arch.join(sum.codes(arch, scaled, other), bounds);
-                store_quad::<A, R, N>(arch, bytes, (&to, places.len()), quad);
-            }
+            for_each_quad(arch, WithOther { plainly, from: &from, sum });
         },
         Write::Float | Write::Table(..) | Write::Codes(_) => {
             // A copy, so that the sums themselves need no memory.
             let held = sums;
             arch.apart(Seldom::<R, N> { sums: (&raw const held).cast(), factors, places });
         }
+    }
+}
+
+/// Writes one of the quads of a tile: four vectors of sums, of four pixels or two.
+trait Quads<A: Codes>: Copy {
+    /// Quads of the tile.
+    const COUNT: usize;
+
+    /// # Safety
+    /// As [`finish`], of this quad.
+    unsafe fn write<const QUAD: usize>(self, arch: A);
+}
+
+/// Written out, as the compiler finds a loop too long to unroll and takes the sums through memory.
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn for_each_quad<A: Codes, Q: Quads<A>>(arch: A, quads: Q) {
+    const { assert!(Q::COUNT <= 4, "a tile has at most 16 vectors") };
+    // SAFETY: as this function's.
+    unsafe {
+        quads.write::<0>(arch);
+        if Q::COUNT > 1 {
+            quads.write::<1>(arch);
+        }
+        if Q::COUNT > 2 {
+            quads.write::<2>(arch);
+        }
+        if Q::COUNT > 3 {
+            quads.write::<3>(arch);
+        }
+    }
+}
+
+/// Codes of the sums of `R` pixels.
+#[derive(Clone, Copy)]
+struct Plainly<'a, A: Codes, const R: usize, const N: usize> {
+    bounds: A::Bounds,
+    sums: &'a [[A::V; N]; R],
+    factors: [A::V; N],
+    to: &'a [*mut u8; R],
+    len: usize,
+}
+
+impl<A: Codes, const R: usize, const N: usize> Quads<A> for Plainly<'_, A, R, N> {
+    const COUNT: usize = (R * N).div_ceil(4);
+
+    #[inline(always)]
+    unsafe fn write<const QUAD: usize>(self, arch: A) {
+        let scaled = scaled_quad::<A, R, N>(arch, self.sums, self.factors, QUAD);
+        let bytes = plain(arch, self.bounds, scaled);
+        // SAFETY: as this function's.
+        unsafe { store_quad::<A, R, N>(arch, bytes, (self.to, self.len), QUAD) };
+    }
+}
+
+/// Codes of their sums with those of another image.
+#[derive(Clone, Copy)]
+struct WithOther<'a, A: Codes, const R: usize, const N: usize> {
+    plainly: Plainly<'a, A, R, N>,
+    from: &'a [*const u8; R],
+    sum: SumVectors<A::V>,
+}
+
+impl<A: Codes, const R: usize, const N: usize> Quads<A> for WithOther<'_, A, R, N> {
+    const COUNT: usize = (R * N).div_ceil(4);
+
+    #[inline(always)]
+    unsafe fn write<const QUAD: usize>(self, arch: A) {
+        let Self { plainly: Plainly { bounds, sums, factors, to, len }, from, sum } = self;
+        let scaled = scaled_quad::<A, R, N>(arch, sums, factors, QUAD);
+        let other = Quad::<N>::new::<R>((from, len), QUAD).load(arch);
+        let bytes = arch.join(sum.codes(arch, scaled, other), bounds);
+        // SAFETY: as this function's.
+        unsafe { store_quad::<A, R, N>(arch, bytes, (to, len), QUAD) };
     }
 }
 
