@@ -1,12 +1,13 @@
 """Measures lowbit beside onnxruntime in one interleaved run: float throughput, and the cost of quantizing.
 
-    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [float] [quantize] [memory] [packed]
+    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [float] [quantize] [memory] [packed] [layers]
 
 Prints Markdown. `float`: images a second, medians of alternating blocks of about 0.4 s, with the quartiles. `quantize`:
 wall time and peak memory of calibrating, quantizing and writing, each in a process of its own; onnxruntime's time leaves
 its imports and its own preprocessing of the model out, lowbit's is that of the whole process. `memory`: lowbit's peak
 for 200 and for 10,000 images. `packed`: onnxruntime's time on one image of ResNet-20 as float, int8, and 4- and 2-bit
-files of either format, made with `--lowbit`, in alternating blocks. `--bench` is the example binary `ort_bench` (built by cargo when not given).
+files of either format, made with `--lowbit`, in alternating blocks. `layers`: GMAC/s of onnxruntime on float 3x3 convolutions
+alone, those of `cargo bench -p lowbit-kernels --bench nhwc -- bits`, one thread. `--bench` is the example binary `ort_bench` (built by cargo when not given).
 """
 
 import argparse
@@ -30,6 +31,7 @@ FLOAT_MODELS = ["resnet20", "mobilenetv1", "efficientnet-lite0", "open-nsfw"]
 QUANTIZE = {"resnet20": 512, "efficientnet-lite0": 200}
 OURS = ["min-max", "moving-average", "percentile", "mse", "kl"]
 THEIRS = ["MinMax", "Percentile", "Entropy"]
+LAYERS = [(64, 56), (128, 28), (256, 14), (512, 7)]
 BLOCK_S = 0.4
 
 
@@ -187,6 +189,32 @@ def packed(lowbit: Path, blocks: int) -> None:
                 ["file", "bytes", "µs: median (quartiles)", "time over int8's"], rows)
 
 
+def float_layers(blocks: int) -> None:
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+    rows, rng = [], np.random.default_rng(1)
+    for channels, size in LAYERS:
+        weight = numpy_helper.from_array(rng.normal(0, 1, (channels, channels, 3, 3)).astype(np.float32), "w")
+        node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+        shape = [1, channels, size, size]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+        graph = helper.make_graph([node], "layer", ends[:1], ends[1:], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        feed = {"x": rng.normal(0, 1, shape).astype(np.float32)}
+        rates = []
+        for _ in range(blocks):
+            begin, runs = time.perf_counter(), 0
+            while (passed := time.perf_counter() - begin) < BLOCK_S / 4:
+                session.run(None, feed)
+                runs += 1
+            rates.append(9 * channels**2 * size**2 * runs / passed / 1e9)
+        rows.append([f"{channels} channels, {size}x{size}", f"{statistics.median(rates):.1f}", f"{max(rates):.1f}"])
+    print_table("onnxruntime, float, one thread", ["layer", "GMAC/s", "at best"], rows)
+
+
 def ort_job(name: str, method: str, images: int, work: Path) -> None:
     """The onnxruntime side, in this process; prints seconds and peak kilobytes."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
@@ -235,7 +263,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--ort"]:
         return ort_job(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", "packed", []], metavar="PART")
+    parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", "packed", "layers", []], metavar="PART")
     parser.add_argument("--bench", type=Path, help="the example binary ort_bench")
     parser.add_argument("--lowbit", type=Path, default=Path("lowbit"), help="the command-line tool: for `packed`")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[*OURS, *THEIRS], help="ranges to measure")
@@ -243,7 +271,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=9, help="blocks of each throughput")
     args = parser.parse_args()
     parts = args.parts or ["float", "quantize", "memory"]
-    bench = args.bench or (build() if parts != ["packed"] else None)
+    bench = args.bench or (build() if {*parts} - {"packed", "layers"} else None)
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())
     print(f"{cpu}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
@@ -255,6 +283,8 @@ def main() -> None:
         memory(bench)
     if "packed" in parts:
         packed(args.lowbit, args.blocks)
+    if "layers" in parts:
+        float_layers(args.blocks)
 
 
 if __name__ == "__main__":
