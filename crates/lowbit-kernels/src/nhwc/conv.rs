@@ -332,25 +332,27 @@ const FREE: f64 = 1.1;
 /// Whether weights can be unpacked between the products of a tile in no more time, as units are idle beside those that multiply.
 fn unpacks_beside(isa: Isa) -> bool {
     static MEASURED: OnceLock<bool> = OnceLock::new();
-    *MEASURED.get_or_init(|| {
-        let run = |packed| isa.dispatch(Trial { packed });
-        let [packed, bytes] = least_seconds([&|| run(true), &|| run(false)]);
+    let run = |packed| isa.dispatch(Trial { packed });
+    let measure = || {
+        let [packed, bytes] = least_seconds([&|| _ = run(true), &|| _ = run(false)]);
         packed <= FREE * bytes
-    })
+    };
+    // A tier of too few registers must not decide for the others.
+    run(true) && *MEASURED.get_or_init(measure)
 }
 
-/// Products with indices of 4 bits, or with bytes.
+/// Products with indices of 4 bits, or with bytes, where a tier has registers for both.
 struct Trial {
     packed: bool,
 }
 
 impl Task for Trial {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run<A: Codes>(self, arch: A) {
+    fn run<A: Codes>(self, arch: A) -> bool {
         if !A::UNPACKS_BESIDE {
-            return;
+            return false;
         }
         let (words, tiles) = TRIAL;
         let weights = Words::zeros(words * 2 * A::LANES);
@@ -367,6 +369,7 @@ impl Task for Trial {
                 }
             }
         }
+        true
     }
 }
 

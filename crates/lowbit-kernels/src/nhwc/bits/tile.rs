@@ -146,19 +146,18 @@ impl Part<'_> {
         let (output, all_lanes) = (&conv.spec.output, conv.edges.lanes());
         let first = output.at(at[0], at[1]) + panel.output / 8;
         let to = offsets::<R>(output.width, at[1], (first, output.row(), output.pixel));
+        let limits = conv.edges.numbers.as_ptr().wrapping_add(panel.column);
         let sets = conv.edges.at::<R>(at, output.width);
         for r in 0..R {
-            let limits = &conv.edges.numbers[sets[r]..][..const { (1 << P) - 1 } * all_lanes];
             let mut words = [0; PLANES_MAX];
+            let [low, high] = counts[r];
             for level in 0..const { (1 << P) - 1 } {
-                let mut reached = 0;
-                for n in 0..2 {
-                    let limit =
-                        limits[level * all_lanes + panel.column + n * lanes..][..lanes].as_ptr();
-                    // SAFETY: it points at a vector.
-                    let limit = unsafe { arch.load(limit.cast()) };
-                    reached |= signs.at_least(limit, counts[r][n]) << (n * lanes);
-                }
+                let of_level = limits.wrapping_add(sets[r] + level * all_lanes);
+                // SAFETY: each set has the lanes of all panels for each code.
+                let limits =
+                    unsafe { [arch.load(of_level.cast()), arch.load(of_level.add(lanes).cast())] };
+                let reached =
+                    signs.at_least(limits[0], low) | signs.at_least(limits[1], high) << lanes;
                 flip(&mut words, level, reached);
             }
             for (number, bits) in words[..P].iter().enumerate() {
