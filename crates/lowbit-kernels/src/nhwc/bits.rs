@@ -76,15 +76,15 @@ impl Thresholds {
         (self.at_least.len() + 1).ilog2() as usize
     }
 
-    fn check(&self) {
+    fn check(&self, outputs: usize) {
+        assert_eq!(self.inverted.len(), outputs, "a threshold for each output");
         assert!(
             (1..=PLANES_MAX).contains(&self.planes())
                 && (self.at_least.len() + 1).is_power_of_two(),
             "thresholds of 1 to 4 bits"
         );
-        let channels = self.inverted.len();
         assert!(
-            self.at_least.iter().all(|list| list.len() == channels),
+            self.at_least.iter().all(|list| list.len() == outputs),
             "a threshold for each channel"
         );
     }
@@ -175,7 +175,7 @@ impl BitConv {
         let mut bytes = spec.clone();
         bytes.input.channels = bytes.input.pixel;
         if let BitFinish::Bits(thresholds) = &finish {
-            thresholds.check();
+            thresholds.check(outputs);
             assert_eq!(
                 spec.output.pixel,
                 thresholds.planes() * spec.output.plane(),
@@ -186,17 +186,21 @@ impl BitConv {
         bytes.check();
         bytes.output.channels = outputs;
         let (panels, lanes) = panels(&spec, isa);
-        let thresholds = match &finish {
-            BitFinish::Sums(_) => None,
-            BitFinish::Bits(thresholds) => Some(thresholds.at_least.clone()),
+        let (ending, at_least, mut bias, mut factors) = match finish {
+            BitFinish::Sums(finish) => {
+                let (write, bias, factors) = Write::split(finish, &bytes, weights);
+                (Ending::Sums(write), Vec::new(), bias, factors)
+            }
+            BitFinish::Bits(all) => {
+                (Ending::bits(&all, &panels), all.at_least, vec![0; outputs], Vec::new())
+            }
         };
-        let (ending, mut bias, mut factors) = Ending::new(finish, (&bytes, weights), &panels);
         factors.resize(lanes, 0.0);
         for (bias, weights) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
             *bias = bias.wrapping_add(constant(weights, digits, values));
         }
         let mut edges = Edges::new(&spec, (weights, values.zero), &bias, lanes);
-        if let Some(at_least) = thresholds {
+        if matches!(ending, Ending::Bits { .. }) {
             edges.limit(&at_least, i64::from(values.step) * i64::from(digits.unit));
         }
         Self {
@@ -335,27 +339,55 @@ fn offsets(spec: &ConvSpec, plane: usize) -> Vec<u32> {
 }
 
 impl Ending {
-    /// What to do, the biases and the factors of the outputs.
-    fn new(
-        finish: BitFinish,
-        (spec, weights): (&ConvSpec, &[i8]),
-        panels: &[Panel],
-    ) -> (Self, Vec<i32>, Vec<f32>) {
-        let outputs = spec.output.channels;
-        let thresholds = match finish {
-            BitFinish::Sums(finish) => {
-                let (write, bias, factors) = Write::split(finish, spec, weights);
-                return (Self::Sums(write), bias, factors);
-            }
-            BitFinish::Bits(thresholds) => thresholds,
-        };
-        let (planes, inverted) = (thresholds.planes(), thresholds.inverted);
-        assert_eq!(inverted.len(), outputs, "a threshold for each output");
+    fn bits(thresholds: &Thresholds, panels: &[Panel]) -> Self {
+        let all = &thresholds.inverted;
         let of_panel = |panel: &Panel| {
-            let bits = &inverted[panel.output.min(outputs)..][..panel.outputs];
+            let bits = &all[panel.output.min(all.len())..][..panel.outputs];
             bits.iter().enumerate().fold(0, |word, (at, &bit)| word | u32::from(bit) << at)
         };
         let inverted = panels.iter().map(of_panel).collect();
-        (Self::Bits { planes, inverted }, vec![0; outputs], Vec::new())
+        Self::Bits { planes: thresholds.planes(), inverted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BitConv, BitFinish, ConvSpec, Isa, Thresholds, Values};
+    use crate::nhwc::{ImageLayout, Pool};
+
+    /// The way that this CPU is slower with is tested too.
+    #[test]
+    fn bits_added_before_they_are_counted_give_the_same() {
+        let (channels, outputs) = (96, 40);
+        for planes in [1, 2] {
+            let spec = ConvSpec {
+                input: ImageLayout::bits([7, 9, channels], planes, [1; 4]),
+                output: ImageLayout::bits([7, 9, outputs], planes, [0; 4]),
+                kernel: [3; 2],
+                strides: [1; 2],
+                dilations: [1; 2],
+                pads: [1; 2],
+                groups: 1,
+            };
+            let noise = |i: usize| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+            let weights: Vec<i8> =
+                (0..spec.weight_len()).map(|i| if noise(i) < 128 { -1 } else { 1 }).collect();
+            let x: Vec<u8> = (0..spec.input.len()).map(|i| noise(i + 7)).collect();
+            let values = Values { planes, ..Values::SIGNS };
+            let at_least = (0..(1 << planes) - 1).map(|code| vec![20 * code; outputs]).collect();
+            let thresholds = Thresholds { at_least, inverted: vec![false; outputs] };
+            for isa in Isa::available() {
+                let finish = BitFinish::Bits(thresholds.clone());
+                let mut conv = BitConv::new(isa, spec.clone(), &weights, values, finish);
+                let results = [true, false].map(|carried| {
+                    conv.carried = carried;
+                    let mut out = vec![0; spec.output.len()];
+                    conv.run(&x, None, &mut out, &Pool::new(1));
+                    out
+                });
+                assert!(results[0].iter().any(|&byte| byte != 0), "{}", isa.name());
+                assert_eq!(results[0], results[1], "{}", isa.name());
+            }
+        }
     }
 }

@@ -259,7 +259,7 @@ impl Task for Part<'_> {
             // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
             unsafe {
                 match &self.conv.kept {
-                    Kept::Bytes => self.bytes(arch, panel),
+                    Kept::Bytes => self.as_kept(arch, Int8, panel),
                     Kept::Four(table) => {
                         self.indices(arch, Indices::<_, 4>::new(arch, table), panel);
                     }
@@ -276,42 +276,39 @@ impl Task for Part<'_> {
 }
 
 impl Part<'_> {
+    /// With weights that are unpacked in registers, if at all.
     /// # Safety
     /// As [`Layer::run`].
     #[inline(always)]
-    unsafe fn bytes<A: Codes>(&self, arch: A, panel: &Panel) {
-        let weights = &self.conv.panels.words[panel.words..];
+    unsafe fn as_kept<A: Codes, F: Form<A>>(&self, arch: A, form: F, panel: &Panel) {
+        let weights = (panel, &self.conv.panels.words[panel.words..]);
         for layer in self.layers {
             // SAFETY: as this function's.
             unsafe {
-                if self.pixels.len() < layer.tile_pixels::<A>() {
-                    layer.run_one_by_one(arch, Int8, (panel, weights), self.pixels.clone());
+                if self.are_few::<A>() {
+                    layer.run_one_by_one(arch, form, weights, self.pixels.clone());
                 } else {
-                    layer.run(arch, Int8, (panel, weights), self.pixels.clone());
+                    layer.run(arch, form, weights, self.pixels.clone());
                 }
             }
         }
+    }
+
+    /// Whether there are fewer pixels than a tile has.
+    #[inline(always)]
+    fn are_few<A: Codes>(&self) -> bool {
+        self.pixels.len() < self.layers[0].tile_pixels::<A>()
     }
 
     /// # Safety
     /// As [`Layer::run`].
     #[inline(always)]
     unsafe fn indices<A: Codes, F: Form<A>>(&self, arch: A, form: F, panel: &Panel) {
+        if self.are_few::<A>() || A::UNPACKS_BESIDE && self.conv.beside {
+            // SAFETY: as this function's.
+            return unsafe { self.as_kept(arch, form, panel) };
+        }
         let packed = &self.conv.panels.words[panel.words..];
-        if self.pixels.len() < self.layers[0].tile_pixels::<A>() {
-            for layer in self.layers {
-                // SAFETY: as this function's.
-                unsafe { layer.run_one_by_one(arch, form, (panel, packed), self.pixels.clone()) };
-            }
-            return;
-        }
-        if A::UNPACKS_BESIDE && self.conv.beside {
-            for layer in self.layers {
-                // SAFETY: as this function's.
-                unsafe { layer.run(arch, form, (panel, packed), self.pixels.clone()) };
-            }
-            return;
-        }
         let (words, columns) = (panel.offsets.len(), panel.columns);
         let mut weights = borrow_panel(words * columns);
         unpack(arch, form, packed, (words, columns), &mut weights);
@@ -323,8 +320,11 @@ impl Part<'_> {
     }
 }
 
-/// Words of the inner dimension that are measured, and tiles: some 20 us.
-const TRIAL: (usize, usize) = (32, 40);
+/// Words of the inner dimension that are measured.
+const TRIAL_WORDS: usize = 32;
+
+/// Tiles that are measured: some 20 us.
+const TRIAL_TILES: usize = 40;
 
 /// Longer than with weights that are bytes, when unpacking is called free.
 const FREE: f64 = 1.1;
@@ -332,18 +332,20 @@ const FREE: f64 = 1.1;
 /// Whether weights can be unpacked between the products of a tile in no more time, as units are idle beside those that multiply.
 fn unpacks_beside(isa: Isa) -> bool {
     static MEASURED: OnceLock<bool> = OnceLock::new();
-    let run = |packed| isa.dispatch(Trial { packed });
+    let run = |packed, tiles| isa.dispatch(Trial { packed, tiles });
     let measure = || {
-        let [packed, bytes] = least_seconds([&|| _ = run(true), &|| _ = run(false)]);
+        let time = |packed| _ = run(packed, TRIAL_TILES);
+        let [packed, bytes] = least_seconds([&|| time(true), &|| time(false)]);
         packed <= FREE * bytes
     };
     // A tier of too few registers must not decide for the others.
-    run(true) && *MEASURED.get_or_init(measure)
+    run(true, 0) && *MEASURED.get_or_init(measure)
 }
 
-/// Products with indices of 4 bits, or with bytes, where a tier has registers for both.
+/// Tiles of products with indices of 4 bits, or with bytes. Gives whether the tier has registers for the former.
 struct Trial {
     packed: bool,
+    tiles: usize,
 }
 
 impl Task for Trial {
@@ -354,12 +356,11 @@ impl Task for Trial {
         if !A::UNPACKS_BESIDE {
             return false;
         }
-        let (words, tiles) = TRIAL;
-        let weights = Words::zeros(words * 2 * A::LANES);
-        let offsets: [u32; TRIAL.0] = from_fn(|word| 4 * word as u32);
+        let weights = Words::zeros(TRIAL_WORDS * 2 * A::LANES);
+        let offsets: [u32; TRIAL_WORDS] = from_fn(|word| 4 * word as u32);
         let (x, form) = ([weights.as_ptr().cast(); 7], Indices::<_, 4>::new(arch, &Table::EMPTY));
         let from = (weights.as_ptr(), weights.as_ptr().cast());
-        for _ in 0..tiles {
+        for _ in 0..self.tiles {
             // SAFETY: offsets, weights and biases end with the words.
             unsafe {
                 if self.packed {
@@ -421,4 +422,47 @@ fn tile_of(isa: Isa) -> TileShape {
         }
     }
     isa.dispatch(Shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conv, ConvSpec, Finish, Isa, WeightForm};
+    use crate::nhwc::{ImageLayout, Pool};
+
+    /// The way that this CPU is slower with is tested too.
+    #[test]
+    fn weights_unpacked_between_products_or_before_give_the_same() {
+        for (size, outputs) in [(8, 40), (7, 32), (5, 16)] {
+            let spec = ConvSpec {
+                input: ImageLayout::new(size, size, 20, [1; 4]),
+                output: ImageLayout::new(size, size, outputs, [0; 4]),
+                kernel: [3; 2],
+                strides: [1; 2],
+                dilations: [1; 2],
+                pads: [1; 2],
+                groups: 1,
+            };
+            let noise = |i: usize| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+            let x: Vec<u8> = (0..spec.input.len()).map(|i| noise(i + 7)).collect();
+            for (form, values) in
+                [(WeightForm::Table4, 16), (WeightForm::Table2, 4), (WeightForm::Table1, 2)]
+            {
+                let weights: Vec<i8> =
+                    (0..spec.weight_len()).map(|i| (noise(i) % values) as i8 - 1).collect();
+                let finish = Finish::Float { bias: vec![3; outputs], scales: vec![1.0; outputs] };
+                for isa in Isa::available() {
+                    let mut conv =
+                        Conv::new(isa, spec.clone(), (&weights, form), 9, finish.clone());
+                    let results = [true, false].map(|beside| {
+                        conv.beside = beside;
+                        let mut out = vec![0.0; size * size * outputs];
+                        conv.run_float(&x, &mut out, &Pool::new(1));
+                        out
+                    });
+                    assert!(results[0].iter().any(|&sum| sum != 0.0), "{}", isa.name());
+                    assert_eq!(results[0], results[1], "{form:?} {}", isa.name());
+                }
+            }
+        }
+    }
 }

@@ -32,8 +32,8 @@ impl PackBits {
     /// When the lists of thresholds have not the same length, or there are more than those of four planes.
     #[must_use]
     pub fn new(isa: Isa, thresholds: &Thresholds) -> Self {
-        thresholds.check();
         let channels = thresholds.inverted.len();
+        thresholds.check(channels);
         let block = |first: usize| {
             let level = |at_least: &Vec<i32>| Level::new(&at_least[first..], thresholds, first);
             thresholds.at_least.iter().map(level).collect()
