@@ -2,7 +2,7 @@
 //!
 //! A token ([`Avx2`], [`AvxVnni`], [`Avx512`], [`Amx`], [`Neon`], [`NeonDot`]) has a private field and is made here alone, after the CPU was
 //! asked; so holding one proves that the instructions exist. [`Isa::dispatch`] is the single door from run time to compiled tier: it calls a
-//! `#[target_feature]` function into which the generic body of a [`Task`] is inlined. This module knows no kernel.
+//! `#[target_feature]` method of a [`Task`] into which the task's generic body is inlined. This module knows no kernel.
 
 use std::sync::OnceLock;
 
@@ -30,7 +30,7 @@ impl Amx {
     /// As [`Isa::dispatch`], for tasks that no other tier runs.
     pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
         // SAFETY: the token is made only after the CPU reported these features.
-        unsafe { run_avx512(self.0, task) }
+        unsafe { task.run_avx512(self.0) }
     }
 }
 
@@ -62,9 +62,59 @@ pub enum Isa {
 }
 
 /// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
-pub(crate) trait Task {
+///
+/// The tiers are methods of the trait because the compiler generates a provided method with the module of the type that has it. Were
+/// they functions here, one core would compile the kernels of all modules as one unit.
+pub(crate) trait Task: Sized {
     type Output;
     fn run<A: Codes>(self, arch: A) -> Self::Output;
+
+    #[inline(never)]
+    fn run_portable(self) -> Self::Output {
+        self.run(crate::arch::Portable)
+    }
+
+    /// # Safety
+    /// The token proves that the CPU has these features; nothing else is asked.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    unsafe fn run_avx2(self, token: Avx2) -> Self::Output {
+        self.run(token)
+    }
+
+    /// # Safety
+    /// As for [`Task::run_avx2`].
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,avxvnni")]
+    #[inline(never)]
+    unsafe fn run_avx_vnni(self, token: AvxVnni) -> Self::Output {
+        self.run(token)
+    }
+
+    /// # Safety
+    /// As for [`Task::run_avx2`].
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+    #[inline(never)]
+    unsafe fn run_avx512(self, token: Avx512) -> Self::Output {
+        self.run(token)
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(never)]
+    fn run_neon(self, token: Neon) -> Self::Output {
+        self.run(token)
+    }
+
+    /// # Safety
+    /// The token proves that the CPU has these features; nothing else is asked.
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline(never)]
+    unsafe fn run_neon_dot(self, token: NeonDot) -> Self::Output {
+        self.run(token)
+    }
 }
 
 /// Plain Rust that is worth compiling for each tier; `run` and all it calls should be `#[inline(always)]`.
@@ -158,13 +208,13 @@ impl Isa {
     pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
         match self {
             // No other token is ever made for this architecture.
-            Self::Portable | Self::Neon(_) | Self::NeonDot(_) => task.run(crate::arch::Portable),
+            Self::Portable | Self::Neon(_) | Self::NeonDot(_) => task.run_portable(),
             // SAFETY: the token is made only after the CPU reported these features.
-            Self::Avx2(token) => unsafe { run_avx2(token, task) },
+            Self::Avx2(token) => unsafe { task.run_avx2(token) },
             // SAFETY: the token is made only after the CPU reported these features.
-            Self::AvxVnni(token) => unsafe { run_avx_vnni(token, task) },
+            Self::AvxVnni(token) => unsafe { task.run_avx_vnni(token) },
             // SAFETY: the token is made only after the CPU reported these features.
-            Self::Avx512(token) | Self::Amx(Amx(token)) => unsafe { run_avx512(token, task) },
+            Self::Avx512(token) | Self::Amx(Amx(token)) => unsafe { task.run_avx512(token) },
         }
     }
 
@@ -173,17 +223,17 @@ impl Isa {
         match self {
             // No other token is ever made for this architecture.
             Self::Portable | Self::Avx2(_) | Self::AvxVnni(_) | Self::Avx512(_) | Self::Amx(_) => {
-                task.run(crate::arch::Portable)
+                task.run_portable()
             }
-            Self::Neon(token) => task.run(token),
+            Self::Neon(token) => task.run_neon(token),
             // SAFETY: the token is made only after the CPU reported these features.
-            Self::NeonDot(token) => unsafe { run_neon_dot(token, task) },
+            Self::NeonDot(token) => unsafe { task.run_neon_dot(token) },
         }
     }
 
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Output {
-        task.run(crate::arch::Portable)
+        task.run_portable()
     }
 }
 
@@ -215,33 +265,6 @@ impl TileShape {
     pub(crate) fn columns(self) -> usize {
         self.lanes * self.vectors
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[inline(never)]
-pub(crate) fn run_avx2<T: Task>(token: Avx2, task: T) -> T::Output {
-    task.run(token)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,avxvnni")]
-#[inline(never)]
-pub(crate) fn run_avx_vnni<T: Task>(token: AvxVnni, task: T) -> T::Output {
-    task.run(token)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-#[inline(never)]
-pub(crate) fn run_avx512<T: Task>(token: Avx512, task: T) -> T::Output {
-    task.run(token)
-}
-
-#[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon,dotprod")]
-fn run_neon_dot<T: Task>(token: NeonDot, task: T) -> T::Output {
-    task.run(token)
 }
 
 #[cfg(target_arch = "x86_64")]

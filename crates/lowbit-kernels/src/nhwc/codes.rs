@@ -160,9 +160,9 @@ impl Codes for Portable {
     const PIXELS: usize = 4;
     const OFFSET: i32 = 0;
 
-    #[inline(never)]
+    #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {
-        task.run(self)
+        task.run_portable()
     }
 
     #[inline(always)]

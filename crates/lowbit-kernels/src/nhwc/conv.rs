@@ -256,34 +256,24 @@ impl Task for Part<'_> {
     #[inline(always)]
     fn run<A: Codes>(self, arch: A) {
         for panel in &self.conv.panels.list[self.panels.clone()] {
-            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
-            unsafe {
-                match &self.conv.kept {
-                    Kept::Bytes => self.as_kept(arch, Int8, panel),
-                    Kept::Four(table) => {
-                        self.indices(arch, Indices::<_, 4>::new(arch, table), panel);
-                    }
-                    Kept::Two(table) => {
-                        self.indices(arch, Indices::<_, 2>::new(arch, table), panel);
-                    }
-                    Kept::One(table) => {
-                        self.indices(arch, Indices::<_, 1>::new(arch, table), panel);
-                    }
-                }
+            let part = &self;
+            let words = &self.conv.panels.words[panel.words..];
+            // Forms are functions of their own: one of all of them takes the compiler minutes.
+            match &self.conv.kept {
+                Kept::Bytes => arch.apart(OfBytes { part, panel, words }),
+                Kept::Four(table) => arch.apart(OfIndices::<4> { part, panel, words, table }),
+                Kept::Two(table) => arch.apart(OfIndices::<2> { part, panel, words, table }),
+                Kept::One(table) => arch.apart(OfIndices::<1> { part, panel, words, table }),
             }
         }
     }
 }
 
 impl Part<'_> {
-    /// With weights that are unpacked in registers, if at all.
-    /// # Safety
-    /// As [`Layer::run`].
     #[inline(always)]
-    unsafe fn as_kept<A: Codes, F: Form<A>>(&self, arch: A, form: F, panel: &Panel) {
-        let weights = (panel, &self.conv.panels.words[panel.words..]);
+    fn of<A: Codes, F: Form<A>>(&self, arch: A, form: F, weights: (&Panel, &[u32])) {
         for layer in self.layers {
-            // SAFETY: as this function's.
+            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
             unsafe {
                 if self.are_few::<A>() {
                     layer.run_one_by_one(arch, form, weights, self.pixels.clone());
@@ -299,23 +289,46 @@ impl Part<'_> {
     fn are_few<A: Codes>(&self) -> bool {
         self.pixels.len() < self.layers[0].tile_pixels::<A>()
     }
+}
 
-    /// # Safety
-    /// As [`Layer::run`].
+/// A panel of bytes.
+struct OfBytes<'a> {
+    part: &'a Part<'a>,
+    panel: &'a Panel,
+    words: &'a [u32],
+}
+
+impl Task for OfBytes<'_> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn indices<A: Codes, F: Form<A>>(&self, arch: A, form: F, panel: &Panel) {
-        if self.are_few::<A>() || A::UNPACKS_BESIDE && self.conv.beside {
-            // SAFETY: as this function's.
-            return unsafe { self.as_kept(arch, form, panel) };
+    fn run<A: Codes>(self, arch: A) {
+        self.part.of(arch, Int8, (self.panel, self.words));
+    }
+}
+
+/// A panel of indices of `BITS` bits.
+struct OfIndices<'a, const BITS: usize> {
+    part: &'a Part<'a>,
+    panel: &'a Panel,
+    words: &'a [u32],
+    table: &'a Table,
+}
+
+impl<const BITS: usize> Task for OfIndices<'_, BITS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
+        let Self { part, panel, words, table } = self;
+        let form = Indices::<_, BITS>::new(arch, table);
+        if part.are_few::<A>() || A::UNPACKS_BESIDE && part.conv.beside {
+            return part.of(arch, form, (panel, words));
         }
-        let packed = &self.conv.panels.words[panel.words..];
-        let (words, columns) = (panel.offsets.len(), panel.columns);
-        let mut weights = borrow_panel(words * columns);
-        unpack(arch, form, packed, (words, columns), &mut weights);
-        for layer in self.layers {
-            // SAFETY: as this function's.
-            unsafe { layer.run(arch, Int8, (panel, &weights[..]), self.pixels.clone()) };
-        }
+        let size = (panel.offsets.len(), panel.columns);
+        let mut weights = borrow_panel(size.0 * size.1);
+        unpack(arch, form, words, size, &mut weights);
+        arch.apart(OfBytes { part, panel, words: &weights });
         give_back_panel(weights);
     }
 }

@@ -23,6 +23,8 @@ macro_rules! proven {
 pub(crate) trait Products: Quads {
     /// As [`Codes::RUN`].
     const RUN: usize;
+    /// As [`Codes::apart`].
+    fn apart<T: Task>(self, task: T) -> T::Output;
     /// A word for all lanes, the first of the vector, or as many words as a run has.
     fn run(self, words: int8x16_t) -> int8x16_t;
     /// A word for each lane, of codes or of weights.
@@ -62,6 +64,11 @@ impl Products for Neon {
     const RUN: usize = 1;
 
     #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        task.run_neon(self)
+    }
+
+    #[inline(always)]
     fn run(self, words: int8x16_t) -> int8x16_t {
         proven!(in_order(words, &FIRST_HALVES))
     }
@@ -88,6 +95,11 @@ impl Products for Neon {
 /// The dot product takes any word of a vector for all lanes.
 impl Products for NeonDot {
     const RUN: usize = 4;
+
+    #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        proven!(task.run_neon_dot(self))
+    }
 
     #[inline(always)]
     fn run(self, words: int8x16_t) -> int8x16_t {
@@ -218,9 +230,9 @@ impl<T: Products> Codes for T {
     const OFFSET: i32 = 128;
     const RUN: usize = <T as Products>::RUN;
 
-    #[inline(never)]
+    #[inline(always)]
     fn apart<U: Task>(self, task: U) -> U::Output {
-        task.run(self)
+        Products::apart(self, task)
     }
 
     #[inline(always)]

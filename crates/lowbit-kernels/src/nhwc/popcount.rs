@@ -35,8 +35,19 @@ pub(crate) trait Signs: Copy + Send + Sync {
 pub(crate) type V<S> = <<S as Signs>::A as crate::arch::Arch>::V;
 
 /// A body that is compiled once for each tier; `run` and all it calls must be `#[inline(always)]`.
-pub(crate) trait SignTask {
+pub(crate) trait SignTask: Sized {
     fn run<S: Signs>(self, signs: S);
+
+    /// # Safety
+    /// The token proves that the CPU has these features; nothing else is asked.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq,avx2,fma"
+    )]
+    #[inline(never)]
+    unsafe fn run_popcount(self, token: Popcount) {
+        self.run(token);
+    }
 }
 
 /// Runs a task on `isa`, and on AVX-512 with VPOPCNTDQ where the CPU has it.
@@ -46,7 +57,7 @@ pub(crate) fn dispatch<T: SignTask>(isa: Isa, task: T) {
         && is_x86_feature_detected!("avx512vpopcntdq")
     {
         // SAFETY: the token proves all features but the last, which was just found.
-        return unsafe { run_popcount(Popcount(token), task) };
+        return unsafe { task.run_popcount(Popcount(token)) };
     }
     isa.dispatch(OfIsa(task));
 }
@@ -59,12 +70,6 @@ pub(crate) fn has_popcount(isa: Isa) -> bool {
     }
     let _ = isa;
     false
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq,avx2,fma")]
-fn run_popcount<T: SignTask>(token: Popcount, task: T) {
-    task.run(token);
 }
 
 struct OfIsa<T>(T);

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::codes::{Clamp, Codes};
 use crate::arch::{Arch, Octets};
-use crate::isa::{Avx2, Avx512, AvxVnni, Task, run_avx_vnni, run_avx2, run_avx512};
+use crate::isa::{Avx2, Avx512, AvxVnni, Task};
 
 /// Arithmetic of a tier whose token is at hand.
 macro_rules! proven {
@@ -50,7 +50,7 @@ impl Products for Avx2 {
 
     #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {
-        proven!(run_avx2(self, task))
+        proven!(task.run_avx2(self))
     }
 
     #[inline(always)]
@@ -86,7 +86,7 @@ impl Products for AvxVnni {
 
     #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {
-        proven!(run_avx_vnni(self, task))
+        proven!(task.run_avx_vnni(self))
     }
 
     #[inline(always)]
@@ -301,7 +301,7 @@ impl Codes for Avx512 {
 
     #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {
-        proven!(run_avx512(self, task))
+        proven!(task.run_avx512(self))
     }
 
     #[inline(always)]
