@@ -352,7 +352,8 @@ impl Ending {
 
 #[cfg(test)]
 mod tests {
-    use super::{BitConv, BitFinish, ConvSpec, Isa, Thresholds, Values};
+    use super::{BitConv, BitFinish, Isa, Thresholds, Values};
+    use crate::nhwc::spec::samples::{noise, three_by_three};
     use crate::nhwc::{ImageLayout, Pool};
 
     /// The way that this CPU is slower with is tested too.
@@ -360,19 +361,12 @@ mod tests {
     fn bits_added_before_they_are_counted_give_the_same() {
         let (channels, outputs) = (96, 40);
         for planes in [1, 2] {
-            let spec = ConvSpec {
-                input: ImageLayout::bits([7, 9, channels], planes, [1; 4]),
-                output: ImageLayout::bits([7, 9, outputs], planes, [0; 4]),
-                kernel: [3; 2],
-                strides: [1; 2],
-                dilations: [1; 2],
-                pads: [1; 2],
-                groups: 1,
-            };
-            let noise = |i: usize| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
-            let weights: Vec<i8> =
-                (0..spec.weight_len()).map(|i| if noise(i) < 128 { -1 } else { 1 }).collect();
-            let x: Vec<u8> = (0..spec.input.len()).map(|i| noise(i + 7)).collect();
+            let input = ImageLayout::bits([7, 9, channels], planes, [1; 4]);
+            let output = ImageLayout::bits([7, 9, outputs], planes, [0; 4]);
+            let spec = three_by_three(input, output);
+            let sign = |byte: u8| if byte < 128 { -1 } else { 1 };
+            let weights: Vec<i8> = noise(spec.weight_len(), 0).into_iter().map(sign).collect();
+            let x = noise(spec.input.len(), 7);
             let values = Values { planes, ..Values::SIGNS };
             let at_least = (0..(1 << planes) - 1).map(|code| vec![20 * code; outputs]).collect();
             let thresholds = Thresholds { at_least, inverted: vec![false; outputs] };

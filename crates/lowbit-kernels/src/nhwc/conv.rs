@@ -270,10 +270,14 @@ impl Task for Part<'_> {
 }
 
 impl Part<'_> {
+    /// The products of every image with a panel.
+    /// # Safety
+    /// The words are the panel's, in this form. The rest was seen to when the part was made: the lengths of the images were checked,
+    /// and parts share neither pixels nor panels.
     #[inline(always)]
-    fn of<A: Codes, F: Form<A>>(&self, arch: A, form: F, weights: (&Panel, &[u32])) {
+    unsafe fn of<A: Codes, F: Form<A>>(&self, arch: A, form: F, weights: (&Panel, &[u32])) {
         for layer in self.layers {
-            // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
+            // SAFETY: as this function's.
             unsafe {
                 if self.are_few::<A>() {
                     layer.run_one_by_one(arch, form, weights, self.pixels.clone());
@@ -303,7 +307,8 @@ impl Task for OfBytes<'_> {
 
     #[inline(always)]
     fn run<A: Codes>(self, arch: A) {
-        self.part.of(arch, Int8, (self.panel, self.words));
+        // SAFETY: the words are the panel's bytes.
+        unsafe { self.part.of(arch, Int8, (self.panel, self.words)) };
     }
 }
 
@@ -323,7 +328,8 @@ impl<const BITS: usize> Task for OfIndices<'_, BITS> {
         let Self { part, panel, words, table } = self;
         let form = Indices::<_, BITS>::new(arch, table);
         if part.are_few::<A>() || A::UNPACKS_BESIDE && part.conv.beside {
-            return part.of(arch, form, (panel, words));
+            // SAFETY: the words are the panel's indices.
+            return unsafe { part.of(arch, form, (panel, words)) };
         }
         let size = (panel.offsets.len(), panel.columns);
         let mut weights = borrow_panel(size.0 * size.1);
@@ -345,35 +351,45 @@ const FREE: f64 = 1.1;
 /// Whether weights can be unpacked between the products of a tile in no more time, as units are idle beside those that multiply.
 fn unpacks_beside(isa: Isa) -> bool {
     static MEASURED: OnceLock<bool> = OnceLock::new();
-    let run = |packed, tiles| isa.dispatch(Trial { packed, tiles });
     let measure = || {
-        let time = |packed| _ = run(packed, TRIAL_TILES);
+        let time = |packed| isa.dispatch(Trial { packed });
         let [packed, bytes] = least_seconds([&|| time(true), &|| time(false)]);
         packed <= FREE * bytes
     };
     // A tier of too few registers must not decide for the others.
-    run(true, 0) && *MEASURED.get_or_init(measure)
+    isa.dispatch(HasRegisters) && *MEASURED.get_or_init(measure)
 }
 
-/// Tiles of products with indices of 4 bits, or with bytes. Gives whether the tier has registers for the former.
-struct Trial {
-    packed: bool,
-    tiles: usize,
-}
+/// Whether a tier has registers to unpack weights between products.
+struct HasRegisters;
 
-impl Task for Trial {
+impl Task for HasRegisters {
     type Output = bool;
 
     #[inline(always)]
-    fn run<A: Codes>(self, arch: A) -> bool {
+    fn run<A: Codes>(self, _: A) -> bool {
+        A::UNPACKS_BESIDE
+    }
+}
+
+/// Tiles of products with indices of 4 bits, or with bytes, where the tier has registers for the former.
+struct Trial {
+    packed: bool,
+}
+
+impl Task for Trial {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Codes>(self, arch: A) {
         if !A::UNPACKS_BESIDE {
-            return false;
+            return;
         }
         let weights = Words::zeros(TRIAL_WORDS * 2 * A::LANES);
         let offsets: [u32; TRIAL_WORDS] = from_fn(|word| 4 * word as u32);
         let (x, form) = ([weights.as_ptr().cast(); 7], Indices::<_, 4>::new(arch, &Table::EMPTY));
         let from = (weights.as_ptr(), weights.as_ptr().cast());
-        for _ in 0..self.tiles {
+        for _ in 0..TRIAL_TILES {
             // SAFETY: offsets, weights and biases end with the words.
             unsafe {
                 if self.packed {
@@ -383,7 +399,6 @@ impl Task for Trial {
                 }
             }
         }
-        true
     }
 }
 
@@ -439,29 +454,23 @@ fn tile_of(isa: Isa) -> TileShape {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conv, ConvSpec, Finish, Isa, WeightForm};
+    use super::{Conv, Finish, Isa, WeightForm};
+    use crate::nhwc::spec::samples::{noise, three_by_three};
     use crate::nhwc::{ImageLayout, Pool};
 
     /// The way that this CPU is slower with is tested too.
     #[test]
     fn weights_unpacked_between_products_or_before_give_the_same() {
         for (size, outputs) in [(8, 40), (7, 32), (5, 16)] {
-            let spec = ConvSpec {
-                input: ImageLayout::new(size, size, 20, [1; 4]),
-                output: ImageLayout::new(size, size, outputs, [0; 4]),
-                kernel: [3; 2],
-                strides: [1; 2],
-                dilations: [1; 2],
-                pads: [1; 2],
-                groups: 1,
-            };
-            let noise = |i: usize| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
-            let x: Vec<u8> = (0..spec.input.len()).map(|i| noise(i + 7)).collect();
+            let input = ImageLayout::new(size, size, 20, [1; 4]);
+            let output = ImageLayout::new(size, size, outputs, [0; 4]);
+            let spec = three_by_three(input, output);
+            let x = noise(spec.input.len(), 7);
             for (form, values) in
                 [(WeightForm::Table4, 16), (WeightForm::Table2, 4), (WeightForm::Table1, 2)]
             {
-                let weights: Vec<i8> =
-                    (0..spec.weight_len()).map(|i| (noise(i) % values) as i8 - 1).collect();
+                let value = |byte: u8| (byte % values) as i8 - 1;
+                let weights: Vec<i8> = noise(spec.weight_len(), 0).into_iter().map(value).collect();
                 let finish = Finish::Float { bias: vec![3; outputs], scales: vec![1.0; outputs] };
                 for isa in Isa::available() {
                     let mut conv =

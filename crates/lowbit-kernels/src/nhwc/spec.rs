@@ -152,3 +152,21 @@ pub enum Finish {
         scales: Vec<f32>,
     },
 }
+
+/// What tests beside the kernels convolve.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::{ConvSpec, ImageLayout};
+
+    /// A convolution of 3x3 by steps of 1 that keeps the size of the image.
+    pub(crate) fn three_by_three(input: ImageLayout, output: ImageLayout) -> ConvSpec {
+        let (strides, dilations, pads) = ([1; 2], [1; 2], [1; 2]);
+        ConvSpec { input, output, kernel: [3; 2], strides, dilations, pads, groups: 1 }
+    }
+
+    /// Bytes without order, the same every time; others for another `seed`.
+    pub(crate) fn noise(len: usize, seed: usize) -> Vec<u8> {
+        let byte = |i: usize| ((i + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+        (0..len).map(byte).collect()
+    }
+}
