@@ -28,6 +28,7 @@ mod lookup;
 pub mod naive;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod overlap;
 mod panels;
 mod peak;
 mod pool;

@@ -34,9 +34,15 @@ pub(crate) trait Codes: Ones {
     const RUN: usize = 1;
     /// Whether there are registers to unpack weights between the products of a tile.
     const UNPACKS_BESIDE: bool = false;
+    /// Whether there are registers, and units, for the ending of a tile between the products of the next one.
+    const OVERLAPS: bool = false;
 
     /// Runs a task in a function of its own.
     fn apart<T: Task>(self, task: T) -> T::Output;
+    /// Leaves the vectors as they are, but what makes them, and any load, stays before or behind this, where the tier gives
+    /// [`Codes::OVERLAPS`]: a compiler that knows no better gathers the work of one kind. A tile has eight vectors.
+    #[inline(always)]
+    fn pin<const R: usize, const N: usize>(self, _: &mut [[Self::V; N]; R], _: &mut [Self::V; 4]) {}
     /// Four codes of one pixel, as word 0 of [`Codes::dot_word`].
     /// # Safety
     /// Four bytes are readable at `from`.

@@ -1,6 +1,7 @@
 //! Dense and grouped convolution of codes.
 
 use std::array::from_fn;
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -11,9 +12,11 @@ use super::arena::Words;
 use super::codes::Codes;
 use super::finish::{At, Write};
 use super::forms::{Form, Indices, Int8, Kept, Table, borrow_panel, give_back_panel, unpack};
+use super::layout::ImageLayout;
+use super::overlap;
 use super::panels::{Panel, Panels};
 use super::pool::Pool;
-use super::spec::{ConvSpec, Finish, WeightForm};
+use super::spec::{ConvSpec, Finish, Requantize, WeightForm};
 use super::tile::{Layer, sums};
 use super::trial::least_seconds;
 use crate::arch::Arch;
@@ -46,6 +49,8 @@ pub struct Conv {
     kept: Kept,
     /// Whether weights are unpacked between products.
     beside: bool,
+    /// Whether tiles end between the products of the next ones, where they are short.
+    overlaps: bool,
     panels: Panels,
     bias: Vec<i32>,
     factors: Vec<f32>,
@@ -60,6 +65,19 @@ impl Conv {
     /// finite, or an output has more than 65793 taps, so that its sum might leave `i32`.
     #[must_use]
     pub fn new(
+        isa: Isa,
+        spec: ConvSpec,
+        weights: (&[i8], WeightForm),
+        x_zero_point: u8,
+        finish: Finish,
+    ) -> Self {
+        let mut conv = Self::apart(isa, spec, weights, x_zero_point, finish);
+        conv.overlaps = conv.write.is_short() && overlaps(isa);
+        conv
+    }
+
+    /// As [`Conv::new`], each tile ending before the next one begins.
+    fn apart(
         isa: Isa,
         spec: ConvSpec,
         (weights, form): (&[i8], WeightForm),
@@ -83,6 +101,7 @@ impl Conv {
             isa,
             spec,
             beside: !matches!(kept, Kept::Bytes) && unpacks_beside(isa),
+            overlaps: false,
             kept,
             panels,
             bias,
@@ -288,6 +307,12 @@ impl Part<'_> {
         }
     }
 
+    /// Whether the tiles of a panel end between the products of the next ones.
+    #[inline(always)]
+    fn overlaps<A: Codes>(&self, panel: &Panel) -> bool {
+        self.conv.overlaps && overlap::takes::<A>(panel, self.pixels.len())
+    }
+
     /// Whether there are fewer pixels than a tile has.
     #[inline(always)]
     fn are_few<A: Codes>(&self) -> bool {
@@ -307,8 +332,17 @@ impl Task for OfBytes<'_> {
 
     #[inline(always)]
     fn run<A: Codes>(self, arch: A) {
+        let Self { part, panel, words } = self;
+        if part.overlaps::<A>(panel) {
+            for layer in part.layers {
+                let at = (panel, words, part.pixels.clone());
+                // SAFETY: the words are the panel's bytes; the rest is as for [`Part::of`].
+                unsafe { overlap::run(layer, arch, Int8, at) };
+            }
+            return;
+        }
         // SAFETY: the words are the panel's bytes.
-        unsafe { self.part.of(arch, Int8, (self.panel, self.words)) };
+        unsafe { part.of(arch, Int8, (panel, words)) };
     }
 }
 
@@ -327,7 +361,8 @@ impl<const BITS: usize> Task for OfIndices<'_, BITS> {
     fn run<A: Codes>(self, arch: A) {
         let Self { part, panel, words, table } = self;
         let form = Indices::<_, BITS>::new(arch, table);
-        if part.are_few::<A>() || A::UNPACKS_BESIDE && part.conv.beside {
+        let beside = A::UNPACKS_BESIDE && part.conv.beside && !part.overlaps::<A>(panel);
+        if part.are_few::<A>() || beside {
             // SAFETY: the words are the panel's indices.
             return unsafe { part.of(arch, form, (panel, words)) };
         }
@@ -345,6 +380,15 @@ const TRIAL_WORDS: usize = 32;
 /// Tiles that are measured: some 20 us.
 const TRIAL_TILES: usize = 40;
 
+/// Channels of the layer whose tiles are measured with and without overlap.
+const TRIAL_CHANNELS: usize = 32;
+
+/// Its height and width.
+const TRIAL_SIZE: usize = 32;
+
+/// How often it runs: some 20 us.
+const TRIAL_RUNS: usize = 3;
+
 /// Longer than with weights that are bytes, when unpacking is called free.
 const FREE: f64 = 1.1;
 
@@ -357,19 +401,47 @@ fn unpacks_beside(isa: Isa) -> bool {
         packed <= FREE * bytes
     };
     // A tier of too few registers must not decide for the others.
-    isa.dispatch(HasRegisters) && *MEASURED.get_or_init(measure)
+    isa.dispatch(HasRegisters)[0] && *MEASURED.get_or_init(measure)
 }
 
-/// Whether a tier has registers to unpack weights between products.
+/// Whether a tier has registers to unpack weights between products, and to end a tile there.
 struct HasRegisters;
 
 impl Task for HasRegisters {
-    type Output = bool;
+    type Output = [bool; 2];
 
     #[inline(always)]
-    fn run<A: Codes>(self, _: A) -> bool {
-        A::UNPACKS_BESIDE
+    fn run<A: Codes>(self, _: A) -> [bool; 2] {
+        [A::UNPACKS_BESIDE, A::OVERLAPS]
     }
+}
+
+/// Whether this CPU is faster where tiles end between the products of the next ones, as units are idle beside those that multiply.
+fn overlaps(isa: Isa) -> bool {
+    static MEASURED: OnceLock<bool> = OnceLock::new();
+    let measure = || {
+        let input = ImageLayout::new(TRIAL_SIZE, TRIAL_SIZE, TRIAL_CHANNELS, [0; 4]);
+        let output = input;
+        let ([kernel, strides, dilations], pads) = ([[1; 2]; 3], [0; 2]);
+        let spec = ConvSpec { input, output, kernel, strides, dilations, pads, groups: 1 };
+        let (bias, multipliers) = (vec![0; TRIAL_CHANNELS], vec![1.0; TRIAL_CHANNELS]);
+        let requantize = Requantize { bias, multipliers, zero_point: 0, low: 0, high: u8::MAX };
+        let finish = Finish::Codes { requantize, table: None, add: None };
+        let (weights, x) = (vec![0; spec.weight_len()], vec![0; spec.input.len()]);
+        let out = RefCell::new(vec![0; spec.output.len()]);
+        let pool = Pool::new(1);
+        let mut conv = Conv::apart(isa, spec, (&weights, WeightForm::Int8), 0, finish);
+        let apart = conv.clone();
+        conv.overlaps = true;
+        let run = |conv: &Conv| {
+            for _ in 0..TRIAL_RUNS {
+                conv.run(&x, None, &mut out.borrow_mut(), &pool);
+            }
+        };
+        let [overlapped, apart] = least_seconds([&|| run(&conv), &|| run(&apart)]);
+        overlapped <= apart
+    };
+    isa.dispatch(HasRegisters)[1] && *MEASURED.get_or_init(measure)
 }
 
 /// Tiles of products with indices of 4 bits, or with bytes, where the tier has registers for the former.
@@ -456,7 +528,65 @@ fn tile_of(isa: Isa) -> TileShape {
 mod tests {
     use super::{Conv, Finish, Isa, WeightForm};
     use crate::nhwc::spec::samples::{noise, three_by_three};
-    use crate::nhwc::{ImageLayout, Pool};
+    use crate::nhwc::{ConvSpec, ImageLayout, Pool, Requantize, ResidualAdd};
+
+    /// Both ways are tested, whichever this CPU is faster with: with and without another image, in either order, with words that take
+    /// one phase or two, panels of one vector and of two and such as are not full, rows that end inside a tile, and a last tile that
+    /// overlaps the one before.
+    #[test]
+    fn tiles_that_end_between_products_or_after_give_the_same() {
+        for (inputs, kernel, outputs, [height, width]) in [
+            (16, 1, 32, [8, 8]),
+            (24, 1, 48, [9, 11]),
+            (32, 1, 16, [23, 3]),
+            (36, 1, 112, [7, 13]),
+            (20, 3, 72, [13, 9]),
+            (64, 1, 40, [5, 27]),
+        ] {
+            let pads = kernel / 2;
+            let input = ImageLayout::new(height, width, inputs, [pads; 4]);
+            let output = ImageLayout::new(height, width, outputs, [0, 1, 2, 1]);
+            let spec = three_by_three(input, output);
+            let spec = ConvSpec { kernel: [kernel; 2], pads: [pads; 2], ..spec };
+            let (x, other) = (noise(spec.input.len(), 7), noise(spec.output.len(), 3));
+            let weights: Vec<i8> =
+                noise(spec.weight_len(), 0).iter().map(|&byte| byte as i8).collect();
+            for order in [None, Some(true), Some(false)] {
+                let finish = codes_with(&spec, order);
+                for isa in Isa::available() {
+                    let form = (&weights[..], WeightForm::Int8);
+                    let mut conv = Conv::new(isa, spec.clone(), form, 9, finish.clone());
+                    let results = [true, false].map(|overlaps| {
+                        conv.overlaps = overlaps;
+                        let mut out = vec![0; spec.output.len()];
+                        conv.run(&x, Some(&other), &mut out, &Pool::new(1));
+                        out
+                    });
+                    assert!(results[0].iter().any(|&code| code > 20), "{}", isa.name());
+                    assert_eq!(results[0], results[1], "{inputs} {outputs} {}", isa.name());
+                }
+            }
+        }
+    }
+
+    /// Codes, or their sums with those of another image: the own ones first, or second.
+    fn codes_with(spec: &ConvSpec, own_first: Option<bool>) -> Finish {
+        let outputs = spec.output.channels;
+        let (bias, multipliers) = (vec![100; outputs], vec![0.004; outputs]);
+        let requantize = Requantize { bias, multipliers, zero_point: 10, low: 5, high: 250 };
+        let (own_ratio, other_ratio, fixed) = (0.7, 0.6, 1.0);
+        let (low, high, other) = (20, 240, spec.output);
+        let add = own_first.map(|own_first| ResidualAdd {
+            own_ratio,
+            other_ratio,
+            fixed,
+            own_first,
+            low,
+            high,
+            other,
+        });
+        Finish::Codes { requantize, table: None, add }
+    }
 
     /// The way that this CPU is slower with is tested too.
     #[test]

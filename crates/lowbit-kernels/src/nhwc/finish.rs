@@ -140,6 +140,11 @@ impl Write {
         }
     }
 
+    /// Whether the sums become codes in registers, with no table.
+    pub(crate) fn is_short(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Sum(_))
+    }
+
     /// The image that is added.
     pub(crate) fn add(&self) -> Option<&ResidualAdd> {
         match self {
@@ -147,6 +152,13 @@ impl Write {
             Self::Sum(sum) => Some(&sum.add),
             Self::Plain(_) | Self::Table(..) | Self::Float => None,
         }
+    }
+}
+
+impl Sum {
+    /// As [`ResidualAdd::own_first`].
+    pub(crate) fn own_first(&self) -> bool {
+        self.add.own_first
     }
 }
 
@@ -422,7 +434,7 @@ impl<const R: usize, const N: usize> Task for Seldom<'_, R, N> {
 /// # Safety
 /// `N` vectors are readable.
 #[inline(always)]
-unsafe fn vectors<A: Codes, const N: usize>(arch: A, from: *const f32) -> [A::V; N] {
+pub(crate) unsafe fn vectors<A: Codes, const N: usize>(arch: A, from: *const f32) -> [A::V; N] {
     let mut vectors = [arch.splat(0); N];
     for (n, vector) in vectors.iter_mut().enumerate() {
         // SAFETY: as this function's.
@@ -439,7 +451,7 @@ const fn pixel_of<const R: usize, const N: usize>(quad: usize, q: usize) -> usiz
 
 /// The sums of a quad times their factors.
 #[inline(always)]
-fn scaled_quad<A: Codes, const R: usize, const N: usize>(
+pub(crate) fn scaled_quad<A: Codes, const R: usize, const N: usize>(
     arch: A,
     sums: &[[A::V; N]; R],
     factors: [A::V; N],
@@ -452,10 +464,22 @@ fn scaled_quad<A: Codes, const R: usize, const N: usize>(
     scaled
 }
 
+/// The codes of a quad of another image, whose channels fill the lanes.
+/// # Safety
+/// `N` vectors of codes are readable at the places.
+#[inline(always)]
+pub(crate) unsafe fn load_quad<A: Codes, const R: usize, const N: usize>(
+    arch: A,
+    places: &[*const u8; R],
+    quad: usize,
+) -> [A::V; 4] {
+    Quad::<N>::new::<R>((places, N * A::LANES), quad).load(arch)
+}
+
 /// # Safety
 /// `len` bytes are writable at the places.
 #[inline(always)]
-unsafe fn store_quad<A: Codes, const R: usize, const N: usize>(
+pub(crate) unsafe fn store_quad<A: Codes, const R: usize, const N: usize>(
     arch: A,
     joined: A::V,
     (places, len): (&[*mut u8; R], usize),
@@ -493,11 +517,16 @@ pub(crate) unsafe fn scaled<A: Codes, const N: usize>(
 /// The codes of [`Write::Plain`].
 #[inline(always)]
 pub(crate) fn plain<A: Codes>(arch: A, bounds: A::Bounds, scaled: [A::V; 4]) -> A::V {
-    let mut codes = scaled;
-    for code in &mut codes {
-        *code = arch.round(*code);
+    arch.join(round(arch, scaled), bounds)
+}
+
+/// As [`Codes::round`].
+#[inline(always)]
+pub(crate) fn round<A: Codes>(arch: A, mut vectors: [A::V; 4]) -> [A::V; 4] {
+    for vector in &mut vectors {
+        *vector = arch.round(*vector);
     }
-    arch.join(codes, bounds)
+    vectors
 }
 
 /// A [`Sum`] in vectors.
@@ -531,21 +560,43 @@ impl<V: Copy> SumVectors<V> {
     /// The rounded sums of the codes that `scaled` become with those of the other image.
     #[inline(always)]
     pub(crate) fn codes<A: Codes<V = V>>(self, arch: A, scaled: [V; 4], other: [V; 4]) -> [V; 4] {
+        let own = self.own(arch, scaled);
+        let sums = if self.own_first {
+            self.added::<A, true>(arch, own, other)
+        } else {
+            self.added::<A, false>(arch, own, other)
+        };
+        round(arch, sums)
+    }
+
+    /// The codes that `scaled` become, as floats.
+    #[inline(always)]
+    pub(crate) fn own<A: Codes<V = V>>(self, arch: A, scaled: [V; 4]) -> [V; 4] {
         let mut own = scaled;
         for own in &mut own {
             let clamped = arch.min_f32(arch.max_f32(*own, self.low), self.high);
             *own = arch.add_f32(arch.add_f32(clamped, self.rounder), self.back);
         }
-        if self.own_first {
-            for (own, other) in own.iter_mut().zip(other) {
-                let second = arch.fused_f32(arch.to_f32(other), self.other_ratio, self.fixed);
-                *own = arch.round(arch.fused_f32(*own, self.own_ratio, second));
-            }
-        } else {
-            for (own, other) in own.iter_mut().zip(other) {
+        own
+    }
+
+    /// The sums of the own codes, as floats, with those of the other image.
+    #[inline(always)]
+    pub(crate) fn added<A: Codes<V = V>, const OWN_FIRST: bool>(
+        self,
+        arch: A,
+        mut own: [V; 4],
+        other: [V; 4],
+    ) -> [V; 4] {
+        for (own, other) in own.iter_mut().zip(other) {
+            let other = arch.to_f32(other);
+            *own = if OWN_FIRST {
+                let second = arch.fused_f32(other, self.other_ratio, self.fixed);
+                arch.fused_f32(*own, self.own_ratio, second)
+            } else {
                 let second = arch.fused_f32(*own, self.own_ratio, self.fixed);
-                *own = arch.round(arch.fused_f32(arch.to_f32(other), self.other_ratio, second));
-            }
+                arch.fused_f32(other, self.other_ratio, second)
+            };
         }
         own
     }

@@ -345,7 +345,7 @@ unsafe fn panel_word<A: Codes, F: Form<A>, const N: usize>(
 /// # Safety
 /// As [`sums`].
 #[inline(always)]
-unsafe fn step<A: Codes, F: Form<A>, const R: usize, const N: usize>(
+pub(crate) unsafe fn step<A: Codes, F: Form<A>, const R: usize, const N: usize>(
     arch: A,
     form: F,
     x: [*const u8; R],

@@ -1,5 +1,6 @@
 //! The operations of [`Codes`] for AVX2 and AVX-512.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::codes::{Clamp, Codes};
@@ -298,10 +299,28 @@ impl Codes for Avx512 {
     const PIXELS: usize = 8;
     const OFFSET: i32 = 0;
     const UNPACKS_BESIDE: bool = true;
+    const OVERLAPS: bool = true;
 
     #[inline(always)]
     fn apart<T: Task>(self, task: T) -> T::Output {
         proven!(task.run_avx512(self))
+    }
+
+    #[inline(always)]
+    fn pin<const R: usize, const N: usize>(
+        self,
+        tile: &mut [[__m512i; N]; R],
+        quad: &mut [__m512i; 4],
+    ) {
+        const { assert!(R * N == 8, "eight vectors") };
+        let mut vectors = [tile[0][0]; 8];
+        for (at, vector) in vectors.iter_mut().enumerate() {
+            *vector = tile[at / N][at % N];
+        }
+        proven!(pin_512(&mut vectors, quad));
+        for (at, &vector) in vectors.iter().enumerate() {
+            tile[at / N][at % N] = vector;
+        }
     }
 
     #[inline(always)]
@@ -499,4 +518,29 @@ fn lookup_512(bytes: __m512i, table: &[u8; 256]) -> __m512i {
         found = _mm512_or_si512(found, entry);
     }
     found
+}
+
+/// [`Codes::pin`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pin_512([a, b, c, d, e, f, g, h]: &mut [__m512i; 8], [i, j, k, l]: &mut [__m512i; 4]) {
+    // SAFETY: there are no instructions.
+    unsafe {
+        asm!(
+            "/* {} {} {} {} {} {} {} {} {} {} {} {} */",
+            inout(zmm_reg) * a,
+            inout(zmm_reg) * b,
+            inout(zmm_reg) * c,
+            inout(zmm_reg) * d,
+            inout(zmm_reg) * e,
+            inout(zmm_reg) * f,
+            inout(zmm_reg) * g,
+            inout(zmm_reg) * h,
+            inout(zmm_reg) * i,
+            inout(zmm_reg) * j,
+            inout(zmm_reg) * k,
+            inout(zmm_reg) * l,
+            options(nostack, preserves_flags),
+        );
+    }
 }
