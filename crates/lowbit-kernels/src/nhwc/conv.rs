@@ -25,6 +25,9 @@ use crate::isa::{Isa, Task, TileShape};
 /// Pixels below which threads share the outputs rather than the pixels.
 const FEW_PIXELS: usize = 32;
 
+/// Pixels from which on unpacking a panel takes less time than tiles that overlap, which are of bytes, save.
+const WORTH_UNPACKING: usize = 256;
+
 /// The most images that meet a panel of weights one after the other: no more gained nothing.
 pub const TOGETHER: usize = 4;
 
@@ -361,7 +364,8 @@ impl<const BITS: usize> Task for OfIndices<'_, BITS> {
     fn run<A: Codes>(self, arch: A) {
         let Self { part, panel, words, table } = self;
         let form = Indices::<_, BITS>::new(arch, table);
-        let beside = A::UNPACKS_BESIDE && part.conv.beside && !part.overlaps::<A>(panel);
+        let overlaps = part.overlaps::<A>(panel) && part.pixels.len() >= WORTH_UNPACKING;
+        let beside = A::UNPACKS_BESIDE && part.conv.beside && !overlaps;
         if part.are_few::<A>() || beside {
             // SAFETY: the words are the panel's indices.
             return unsafe { part.of(arch, form, (panel, words)) };
