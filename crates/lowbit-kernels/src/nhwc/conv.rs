@@ -434,7 +434,8 @@ fn overlaps(isa: Isa) -> bool {
         let (weights, x) = (vec![0; spec.weight_len()], vec![0; spec.input.len()]);
         let out = RefCell::new(vec![0; spec.output.len()]);
         let pool = Pool::new(1);
-        let mut conv = Conv::apart(isa, spec, (&weights, WeightForm::Int8), 0, finish);
+        let form = (&weights[..], WeightForm::Int8);
+        let mut conv = Conv::apart(isa.vectors(), spec, form, 0, finish);
         let apart = conv.clone();
         conv.overlaps = true;
         let run = |conv: &Conv| {
