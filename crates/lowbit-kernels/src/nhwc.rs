@@ -14,6 +14,19 @@
 //!
 //! Every tier gives the same bytes as [`naive`]. Nothing here knows graphs or how parameters were chosen.
 
+/// Runs a block eight times, each time with a number that the compiler knows: what the block names by it stays in registers.
+macro_rules! for_each_of_8 {
+    ($step:ident => $run:block) => {
+        for_each_of_8!($step => $run, 0 1 2 3 4 5 6 7)
+    };
+    ($step:ident => $run:block, $($number:literal)*) => {
+        $({
+            const $step: usize = $number;
+            $run
+        })*
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod arena;

@@ -206,19 +206,6 @@ impl<A: Codes, const R: usize, const N: usize> Held<A, R, N> {
     }
 }
 
-/// Runs a block for each phase, which the compiler knows by name.
-macro_rules! for_each_phase {
-    ($phase:ident => $run:block) => {
-        for_each_phase!($phase => $run, 0 1 2 3 4 5 6 7)
-    };
-    ($phase:ident => $run:block, $($number:literal)*) => {
-        $({
-            const $phase: usize = $number;
-            $run
-        })*
-    };
-}
-
 /// Tiles of `R` pixels, `PER` phases behind each of the first words; the last one overlaps the one before it, and writes the same again.
 /// # Safety
 /// As [`Layer::run`]; there are at least `R` pixels and `PHASES / PER` words.
@@ -256,7 +243,7 @@ unsafe fn tiles<
             first = (first + R).min(pixels.end - R);
             let x = layer.taps::<R>(at(first));
             let mut sums = [vectors::<A, N>(arch, bias.cast()); R];
-            for_each_phase!(PHASE => {
+            for_each_of_8!(PHASE => {
                 if PHASE.is_multiple_of(PER) {
                     let word = (*offsets.get_unchecked(PHASE / PER), weights, PHASE / PER);
                     step::<A, F, R, N>(arch, form, x, word, &mut sums);
@@ -272,7 +259,7 @@ unsafe fn tiles<
             }
             held = Held::new(arch, sums, Places { layer, panel, at: at(first) });
         }
-        for_each_phase!(PHASE => {
+        for_each_of_8!(PHASE => {
             held.phase::<E, PHASE>(arch, all);
         });
     }

@@ -89,7 +89,7 @@ impl SignTask for Differences {
         for _ in 0..ROUNDS {
             for count in &mut counts {
                 // The weights change, or the compiler would count the bits once.
-                *count = signs.differing(*count, x, *count);
+                *count = signs.add_ones(*count, signs.difference(x, [*count]));
             }
         }
         black_box(counts);

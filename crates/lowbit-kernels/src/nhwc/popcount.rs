@@ -19,14 +19,15 @@ pub(crate) trait Signs: Copy + Send + Sync {
     /// Whether one instruction counts the bits of a word.
     const COUNTS: bool;
     fn codes(self) -> Self::A;
-    /// `acc` plus the ones of `x ^ w` in each lane.
-    fn differing(self, acc: V<Self>, x: V<Self>, w: V<Self>) -> V<Self>;
-    /// `acc` plus the ones of `(x ^ w) & mask` in each lane; the last argument is `(w, mask)`.
-    fn differing_in(self, acc: V<Self>, x: V<Self>, w_and_mask: (V<Self>, V<Self>)) -> V<Self>;
+    /// `x ^ w[0]`, and of two words `(x ^ w[0]) & w[1]`.
+    fn difference<const W: usize>(self, x: V<Self>, w: [V<Self>; W]) -> V<Self>;
     /// Adds the ones of two differences `x ^ w` to `ones`, bit by bit: leaves the sum's lower bits there and returns its higher ones.
     fn carry(self, ones: &mut V<Self>, first: [V<Self>; 2], second: [V<Self>; 2]) -> V<Self>;
     /// `acc` plus the ones of `words` in each lane.
     fn add_ones(self, acc: V<Self>, words: V<Self>) -> V<Self>;
+    /// As [`Codes::pin`], where one instruction counts bits.
+    #[inline(always)]
+    fn pin(self, _: &mut [[V<Self>; 2]; 3]) {}
     /// A bit for each lane, the first one lowest: whether `a >= b` as `i32`.
     fn at_least(self, a: V<Self>, b: V<Self>) -> u32;
 }
@@ -98,13 +99,9 @@ impl<A: Codes> Signs for Nibbles<A> {
     }
 
     #[inline(always)]
-    fn differing(self, acc: A::V, x: A::V, w: A::V) -> A::V {
-        self.0.add_ones(acc, self.0.xor(x, w))
-    }
-
-    #[inline(always)]
-    fn differing_in(self, acc: A::V, x: A::V, (w, mask): (A::V, A::V)) -> A::V {
-        self.0.add_ones(acc, self.0.and(self.0.xor(x, w), mask))
+    fn difference<const W: usize>(self, x: A::V, w: [A::V; W]) -> A::V {
+        let differing = self.0.xor(x, w[0]);
+        if W == 2 { self.0.and(differing, w[1]) } else { differing }
     }
 
     #[inline(always)]
@@ -171,6 +168,7 @@ impl Ones for Portable {
 pub(crate) use x86::Popcount;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::*;
 
     use super::{Avx512, ONES, Ones, Signs};
@@ -266,17 +264,14 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn differing(self, acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
-            proven!(_mm512_add_epi32(acc, _mm512_popcnt_epi32(_mm512_xor_si512(x, w))))
-        }
-
-        #[inline(always)]
-        fn differing_in(self, acc: __m512i, x: __m512i, (w, mask): (__m512i, __m512i)) -> __m512i {
+        fn difference<const W: usize>(self, x: __m512i, w: [__m512i; W]) -> __m512i {
             // The truth table of `(x ^ w) & mask`, `x` being the highest bit of the index.
-            proven!({
-                let differing = _mm512_ternarylogic_epi32::<0b0010_1000>(x, w, mask);
-                _mm512_add_epi32(acc, _mm512_popcnt_epi32(differing))
-            })
+            const MASKED: i32 = 0b0010_1000;
+            if W == 2 {
+                proven!(_mm512_ternarylogic_epi32::<MASKED>(x, w[0], w[1]))
+            } else {
+                proven!(_mm512_xor_si512(x, w[0]))
+            }
         }
 
         #[inline(always)]
@@ -299,8 +294,32 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn pin(self, vectors: &mut [[__m512i; 2]; 3]) {
+            proven!(pin(vectors));
+        }
+
+        #[inline(always)]
         fn at_least(self, a: __m512i, b: __m512i) -> u32 {
             self.0.at_least(a, b)
+        }
+    }
+
+    /// [`Signs::pin`].
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn pin([[a, b], [c, d], [e, f]]: &mut [[__m512i; 2]; 3]) {
+        // SAFETY: there are no instructions.
+        unsafe {
+            asm!(
+                "/* {} {} {} {} {} {} */",
+                inout(zmm_reg) * a,
+                inout(zmm_reg) * b,
+                inout(zmm_reg) * c,
+                inout(zmm_reg) * d,
+                inout(zmm_reg) * e,
+                inout(zmm_reg) * f,
+                options(nostack, preserves_flags),
+            );
         }
     }
 }
@@ -321,7 +340,7 @@ mod tests {
             // SAFETY: the arrays hold at least a vector.
             unsafe {
                 let (x, w) = (arch.load(self.0.as_ptr()), arch.load(self.1.as_ptr()));
-                let counts = signs.differing(arch.splat(7), x, w);
+                let counts = signs.add_ones(arch.splat(7), signs.difference(x, [w]));
                 arch.store(out[0].as_mut_ptr(), counts);
                 // Of three words, `w` having been added before.
                 let mut ones = w;

@@ -45,7 +45,7 @@ pub(super) struct Bits {
 const RATE_TIME: Duration = Duration::from_micros(500);
 
 /// A pass takes so much longer than counting its words from registers where a mask goes with each word of weights.
-const MASKED: f64 = 1.25;
+const MASKED: f64 = 1.15;
 
 /// What follows the last pass of a layer takes as long as so many words of one: fitted to layers of 64 to 512 channels.
 const ENDING: f64 = 7.0;

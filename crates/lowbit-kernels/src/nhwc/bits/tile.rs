@@ -33,20 +33,18 @@ impl SignTask for Part<'_> {
     #[inline(always)]
     fn run<S: Signs>(self, signs: S) {
         let conv = self.conv;
-        let least = if conv.carried { CARRIED } else { self.layer.tile_pixels::<S::A>() };
+        let least = self.tile_pixels::<S>();
         let tile = if self.pixels.len() < least { 1 } else { least };
+        // Other tiers wait longer for counts than for what becomes of them.
+        let once = S::COUNTS && conv.passes() == 1 && matches!(conv.ending, Ending::Bits { .. });
         for panel in self.panels.clone() {
             // SAFETY: the lengths of the images were checked, and parts share neither pixels nor panels.
             unsafe {
-                match (tile, conv.digits.masked) {
-                    (1, false) => self.tiles::<S, 1, 1>(signs, panel),
-                    (8, false) if S::COUNTS => self.tiles::<S, 8, 1>(signs, panel),
-                    (7, false) if S::COUNTS => self.tiles::<S, 7, 1>(signs, panel),
-                    (_, false) => self.tiles::<S, CARRIED, 1>(signs, panel),
-                    (8, true) => self.tiles::<S, 8, 2>(signs, panel),
-                    (7, true) => self.tiles::<S, 7, 2>(signs, panel),
-                    (4, true) => self.tiles::<S, 4, 2>(signs, panel),
-                    (_, true) => self.tiles::<S, 1, 2>(signs, panel),
+                match (conv.digits.masked, once) {
+                    (false, false) => self.panel::<S, 1, false>(signs, panel, tile),
+                    (false, true) => self.panel::<S, 1, true>(signs, panel, tile),
+                    (true, false) => self.panel::<S, 2, false>(signs, panel, tile),
+                    (true, true) => self.panel::<S, 2, true>(signs, panel, tile),
                 }
             }
         }
@@ -56,11 +54,51 @@ impl SignTask for Part<'_> {
 // Below, loops count where `zip` would do: sums that are handed on by iterators leave their registers.
 
 impl Part<'_> {
-    /// Tiles of `R` pixels and weights of `W` words a plane; the last tile overlaps the one before it.
-    /// # Safety
-    /// The pixels are pixels of the result, at least `R`; no other thread writes the same.
+    /// Pixels of a tile.
     #[inline(always)]
-    unsafe fn tiles<S: Signs, const R: usize, const W: usize>(&self, signs: S, index: usize) {
+    fn tile_pixels<S: Signs>(&self) -> usize {
+        if self.conv.carried {
+            return CARRIED;
+        }
+        // Seven leave more registers for steps that wait: of masked words, 8 pixels take a tenth longer each on a Zen 4.
+        let sevens = self.layer.spec.output.width.is_multiple_of(7);
+        if S::COUNTS && self.conv.digits.masked && sevens {
+            return 7;
+        }
+        self.layer.tile_pixels::<S::A>()
+    }
+
+    /// A panel whose weights have `W` words a plane, in tiles of so many pixels. `ONCE`: the weights meet the image once, and bits are
+    /// written.
+    /// # Safety
+    /// The pixels are pixels of the result, at least those of a tile; no other thread writes the same.
+    #[inline(always)]
+    unsafe fn panel<S: Signs, const W: usize, const ONCE: bool>(
+        &self,
+        signs: S,
+        panel: usize,
+        tile: usize,
+    ) {
+        // SAFETY: as this function's.
+        unsafe {
+            match tile {
+                8 if S::COUNTS || W == 2 => self.tiles::<S, 8, W, ONCE>(signs, panel),
+                7 if S::COUNTS || W == 2 => self.tiles::<S, 7, W, ONCE>(signs, panel),
+                4 => self.tiles::<S, CARRIED, W, ONCE>(signs, panel),
+                _ => self.tiles::<S, 1, W, ONCE>(signs, panel),
+            }
+        }
+    }
+
+    /// Tiles of `R` pixels; the last tile overlaps the one before it.
+    /// # Safety
+    /// As [`Part::panel`]; there are at least `R` pixels.
+    #[inline(always)]
+    unsafe fn tiles<S: Signs, const R: usize, const W: usize, const ONCE: bool>(
+        &self,
+        signs: S,
+        index: usize,
+    ) {
         let conv = self.conv;
         let (panel, width) = (&conv.panels[index], conv.spec.output.width);
         let columns = 2 * <S::A as Arch>::LANES;
@@ -70,9 +108,19 @@ impl Part<'_> {
             let first = first.min(self.pixels.end - R);
             let at = [first / width, first % width];
             // SAFETY: every word of every tap and plane lies inside the input; the weights were sliced to their length.
-            let counts =
-                unsafe { self.counts::<S, R, W>(signs, self.layer.taps(at), weights.as_ptr()) };
+            let counts = unsafe {
+                let x = self.layer.taps(at);
+                if ONCE {
+                    // Counts that loops over planes do not touch stay in registers.
+                    let mut counts = [[signs.codes().splat(0); 2]; R];
+                    add_plane::<S, R, W>(signs, &mut counts, x, &conv.offsets, weights.as_ptr());
+                    counts
+                } else {
+                    self.counts::<S, R, W>(signs, x, weights.as_ptr())
+                }
+            };
             match &conv.ending {
+                Ending::Sums(_) if ONCE => unreachable!("bits are written"),
                 // SAFETY: the pixels and the panel's outputs lie inside the images.
                 Ending::Sums(_) => unsafe { self.finish(signs, counts, (panel, at)) },
                 Ending::Bits { planes, inverted } => {
@@ -192,11 +240,7 @@ impl Part<'_> {
                 // SAFETY: as this function's.
                 unsafe {
                     let weights = weights.add((power - of_x) * words);
-                    if W == 1 && R == CARRIED {
-                        add_carried::<S, R>(signs, &mut counts, pixels, &conv.offsets, weights);
-                    } else {
-                        add_counts::<S, R, W>(signs, &mut counts, pixels, &conv.offsets, weights);
-                    }
+                    add_plane::<S, R, W>(signs, &mut counts, pixels, &conv.offsets, weights);
                 }
             }
             if power == 0 {
@@ -237,6 +281,27 @@ unsafe fn store_bits(to: *mut u8, bits: u32, len: usize) {
     }
 }
 
+/// Adds how often the bits of one plane of `R` pixels differ from the signs of one of two vectors of outputs.
+/// # Safety
+/// Four bytes are readable at each pixel and offset, and two vectors of `W` words for each offset.
+#[inline(always)]
+unsafe fn add_plane<S: Signs, const R: usize, const W: usize>(
+    signs: S,
+    counts: &mut [[V<S>; 2]; R],
+    x: [*const u8; R],
+    offsets: &[u32],
+    weights: *const u32,
+) {
+    // SAFETY: as this function's.
+    unsafe {
+        if W == 1 && R == CARRIED {
+            add_carried::<S, R>(signs, counts, x, offsets, weights);
+        } else {
+            add_counts::<S, R, W>(signs, counts, x, offsets, weights);
+        }
+    }
+}
+
 /// As [`add_counts`], for words of signs alone: the bits of each two words are added to those of all before, bit by bit, so that half
 /// as many words are counted.
 /// # Safety
@@ -262,7 +327,7 @@ unsafe fn add_carried<S: Signs, const R: usize>(
                 *word = unsafe { spread(signs, x, *offset) };
             }
             for (n, (ones, twos)) in ones.iter_mut().zip(twos).enumerate() {
-                let carried = signs.carry(ones, [words[0], w[0][n]], [words[1], w[1][n]]);
+                let carried = signs.carry(ones, [words[0], w[n][0]], [words[1], w[n][1]]);
                 *twos = signs.add_ones(*twos, carried);
             }
         }
@@ -277,9 +342,9 @@ unsafe fn add_carried<S: Signs, const R: usize>(
     unsafe { add_counts::<S, R, 1>(signs, counts, x, last, weights) };
 }
 
-/// Adds how often the bits of one plane of `R` pixels differ from the signs of one of two vectors of outputs.
+/// As [`add_plane`], counting each word.
 /// # Safety
-/// Four bytes are readable at each pixel and offset, and two vectors of `W` words for each offset.
+/// As [`add_plane`].
 #[inline(always)]
 unsafe fn add_counts<S: Signs, const R: usize, const W: usize>(
     signs: S,
@@ -289,34 +354,90 @@ unsafe fn add_counts<S: Signs, const R: usize, const W: usize>(
     mut weights: *const u32,
 ) {
     for &offset in offsets {
-        // SAFETY: as this function's.
-        let w = unsafe { load_weights::<S, W>(signs, weights) };
-        for (counts, x) in counts.iter_mut().zip(x) {
-            // SAFETY: as this function's.
-            let x = unsafe { spread(signs, x, offset) };
-            for (n, count) in counts.iter_mut().enumerate() {
-                *count = if W == 1 {
-                    signs.differing(*count, x, w[0][n])
-                } else {
-                    signs.differing_in(*count, x, (w[0][n], w[W - 1][n]))
-                };
+        // SAFETY: as this function's; the weights of this word are followed by those of the next.
+        unsafe {
+            let w = load_weights::<S, W>(signs, weights);
+            if S::COUNTS {
+                add_in_turn::<S, R, W>(signs, counts, (x, offset), w);
+            } else {
+                for (counts, x) in counts.iter_mut().zip(x) {
+                    let x = spread(signs, x, offset);
+                    for (n, count) in counts.iter_mut().enumerate() {
+                        *count = signs.add_ones(*count, signs.difference(x, w[n]));
+                    }
+                }
             }
+            weights = weights.add(2 * W * <S::A as Arch>::LANES);
         }
-        // SAFETY: the weights of this word are followed by those of the next.
-        weights = unsafe { weights.add(2 * W * <S::A as Arch>::LANES) };
     }
 }
 
-/// Two vectors of each of `W` words of weights.
+/// Pixels between what counts the bits of one and what adds them.
+const DELAY: usize = 4;
+
+/// Adds the counts of a word, with the steps of some pixels between those of each: a step that need not wait for the one before it finds a
+/// unit sooner.
+/// # Safety
+/// Four bytes are readable at each pixel and the offset.
+#[inline(always)]
+unsafe fn add_in_turn<S: Signs, const R: usize, const W: usize>(
+    signs: S,
+    counts: &mut [[V<S>; 2]; R],
+    (x, offset): ([*const u8; R], u32),
+    w: [[V<S>; W]; 2],
+) {
+    const { assert!(R <= 8, "as many pixels as steps") };
+    let arch = signs.codes();
+    let mut bits = [[arch.splat(0); 2]; R];
+    for_each_of_8!(STEP => {
+        if STEP < R {
+            // SAFETY: as this function's.
+            let x = unsafe { spread(signs, x[STEP], offset) };
+            bits[STEP] = [signs.difference(x, w[0]), signs.difference(x, w[1])];
+        }
+        if let Some(before) = STEP.checked_sub(1)
+            && STEP < R
+        {
+            bits[before] = ones(signs, bits[before]);
+            if let Some(done) = STEP.checked_sub(DELAY) {
+                counts[done] = add(arch, counts[done], bits[done]);
+            }
+            let done = STEP.saturating_sub(DELAY);
+            let mut pinned = [bits[STEP], bits[before], counts[done]];
+            signs.pin(&mut pinned);
+            [bits[STEP], bits[before], counts[done]] = pinned;
+        }
+    });
+    bits[R - 1] = ones(signs, bits[R - 1]);
+    for r in R.saturating_sub(DELAY)..R {
+        counts[r] = add(arch, counts[r], bits[r]);
+    }
+}
+
+/// How many bits of each lane are set.
+#[inline(always)]
+fn ones<S: Signs>(signs: S, [low, high]: [V<S>; 2]) -> [V<S>; 2] {
+    let zero = signs.codes().splat(0);
+    [signs.add_ones(zero, low), signs.add_ones(zero, high)]
+}
+
+#[inline(always)]
+fn add<A: Arch>(arch: A, a: [A::V; 2], b: [A::V; 2]) -> [A::V; 2] {
+    [arch.add_i32(a[0], b[0]), arch.add_i32(a[1], b[1])]
+}
+
+/// `W` words of weights for each of two vectors of outputs.
 /// # Safety
 /// They are readable at `from`.
 #[inline(always)]
-unsafe fn load_weights<S: Signs, const W: usize>(signs: S, from: *const u32) -> [[V<S>; 2]; W] {
+unsafe fn load_weights<S: Signs, const W: usize>(signs: S, from: *const u32) -> [[V<S>; W]; 2] {
     let (arch, lanes) = (signs.codes(), <S::A as Arch>::LANES);
-    let mut words = [[arch.splat(0); 2]; W];
-    for (at, vector) in words.as_flattened_mut().iter_mut().enumerate() {
-        // SAFETY: as this function's.
-        *vector = unsafe { arch.load(from.add(at * lanes)) };
+    let mut words = [[arch.splat(0); W]; 2];
+    for (n, words) in words.iter_mut().enumerate() {
+        for (at, word) in words.iter_mut().enumerate() {
+            // SAFETY: as this function's.
+            *word = unsafe { arch.load(from.add((2 * at + n) * lanes)) };
+        }
     }
     words
 }
