@@ -376,7 +376,10 @@ impl Session {
                 }
             }
             for value in expiring {
-                if let Some(tensor) = live.remove(value) {
+                // Sketches take nothing from the pool.
+                if let Some(tensor) = live.remove(value)
+                    && self.sketches.is_empty()
+                {
                     work.pool.give(tensor);
                 }
             }
