@@ -47,8 +47,6 @@ pub struct Plan {
     steps: Vec<Compiled>,
     arena_len: usize,
     floats_len: usize,
-    /// Codes of the longest row that is quantized.
-    row_len: usize,
     /// The step from which on several images run together.
     together: usize,
     input: ValueIndex,
@@ -62,7 +60,6 @@ pub struct Plan {
 pub struct Memory {
     arena: Arena,
     floats: Vec<f32>,
-    row: Vec<u8>,
     /// What the float kernels work in.
     scratch: Scratch,
     /// What islands run in.
@@ -125,16 +122,9 @@ impl Plan {
             let ends = all.filter(|slot| slot.codes.is_some() == codes);
             ends.map(|slot| slot.range.end).max().unwrap_or(0)
         };
-        let quantized = network.steps.iter().filter(|step| matches!(step.kind, Kind::Quantize(_)));
-        let rows = quantized.map(|step| {
-            let layout = layouts.codes[step.outputs[0]];
-            layout.width * layout.channels
-        });
-        let row_len = rows.max().unwrap_or(0);
         let output_len = network.outputs.first().map_or(0, |&output| network.values[output].len());
         let mut plan = Plan {
             isa,
-            row_len,
             together: 0,
             arena_len: end(true),
             floats_len: end(false),
@@ -208,7 +198,6 @@ impl Plan {
         let mut memory = Memory {
             arena: Arena::new(self.arena_len),
             floats: vec![0.0; self.floats_len],
-            row: vec![0; self.row_len],
             scratch: Scratch::new(),
             room: Room::new(),
         };

@@ -3,7 +3,9 @@
 #[path = "shared/draw.rs"]
 mod draw;
 
-use lowbit_graph::{Blocking, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Workspace};
+use lowbit_graph::{
+    Blocking, DequantizeLinear, Graph, Op, QuantizeLinear, Session, Transpose, Workspace,
+};
 use lowbit_kernels::Isa;
 use lowbit_kernels::nhwc::Pool;
 use lowbit_runtime::{BitSerial, Factors, Model, Network, Plan, StepInfo};
@@ -216,10 +218,15 @@ fn tables_may_change_the_type_of_codes() {
     }
 }
 
-/// Floats to codes and back, with one scale or one for each channel.
-fn round_trip(size: [usize; 3], each: bool, to: DType) -> (Graph, Vec<usize>) {
-    let [channels, height, width] = size;
-    let (mut graph, dims) = (Graph::new("round trip"), vec![1, channels, height, width]);
+/// Floats to codes and back, with one scale or one for each channel; the floats lie in planes or pixel by pixel.
+fn round_trip(
+    [channels, height, width]: [usize; 3],
+    [each, pixels]: [bool; 2],
+    to: DType,
+) -> (Graph, Vec<usize>) {
+    let mut graph = Graph::new("round trip");
+    let dims =
+        if pixels { vec![1, height, width, channels] } else { vec![1, channels, height, width] };
     let count = if each { channels } else { 1 };
     let scales = (0..count).map(|c| 0.02 + 0.001 * c as f32).collect::<Vec<f32>>();
     let zero_points = (0..count).map(|c| (c % 100) as u8);
@@ -232,7 +239,11 @@ fn round_trip(size: [usize; 3], each: bool, to: DType) -> (Graph, Vec<usize>) {
     let zero_points = graph.add_constant("z", zero_points);
     let blocking = Blocking { axis: 1, block_size: 0 };
     let quantize = Op::QuantizeLinear(QuantizeLinear { blocking, to });
-    let codes = graph.add_node("q", quantize, &[x, scales, zero_points]);
+    let mut codes = graph.add_node("q", quantize, &[x, scales, zero_points]);
+    if pixels {
+        let transpose = Op::Transpose(Transpose { perm: Some(vec![0, 3, 1, 2]) });
+        codes = graph.add_node("planes", transpose, &[codes]);
+    }
     let dequantize = Op::DequantizeLinear(DequantizeLinear { blocking });
     graph.outputs = vec![graph.add_node("dq", dequantize, &[codes, scales, zero_points])];
     (graph, dims)
@@ -249,11 +260,21 @@ fn images_of_all_sizes_become_codes_and_floats_again() {
         [6, 300, 1],
         [33, 1, 1],
         [2, 1, 600],
+        // Threads share these.
+        [1, 70, 64],
+        [3, 17, 300],
+        [5, 50, 50],
+        [40, 30, 17],
     ];
     for (seed, size) in sizes.into_iter().enumerate() {
         for to in [DType::U8, DType::I8] {
-            check(&round_trip(size, false, to), seed as u64);
-            check(&round_trip(size, true, to), seed as u64);
+            for how in [[false, false], [true, false], [false, true]] {
+                let (graph, dims) = round_trip(size, how, to);
+                check(&(graph.clone(), dims.clone()), seed as u64);
+                let network = Network::new(&graph, &dims).expect("it compiles");
+                let steps = Plan::new(&network, Isa::Portable).steps();
+                assert!(steps.iter().all(|step| step.kind != "island"), "{size:?} {how:?}");
+            }
         }
     }
 }

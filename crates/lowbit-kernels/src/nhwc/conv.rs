@@ -244,6 +244,11 @@ pub(crate) fn dot_zero_point(isa: Isa, zero_point: u8) -> i32 {
     i32::from(zero_point) - isa.dispatch(Offset)
 }
 
+/// Whether threads share the channels of a result rather than its pixels.
+pub(crate) fn are_few(pool: &Pool, pixels: usize) -> bool {
+    pixels < FEW_PIXELS * pool.threads()
+}
+
 /// Calls `run` for ranges of panels and of pixels that cover all, on all threads: few pixels share the panels, many the pixels.
 pub(crate) fn for_each_part(
     pool: &Pool,
@@ -252,7 +257,7 @@ pub(crate) fn for_each_part(
     run: &(dyn Fn(Range<usize>, Range<usize>) + Sync),
 ) {
     let threads = pool.threads();
-    if pixels < FEW_PIXELS * threads {
+    if are_few(pool, pixels) {
         let parts = threads.min(panels);
         pool.run(parts, &|part| run(share(panels, part, parts), 0..pixels));
     } else {

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use super::arena::Words;
 use super::codes::{Codes, interleaved};
-use super::conv::{Conv, dot_zero_point, fold_zero_point, share};
+use super::conv::{Conv, are_few, dot_zero_point, fold_zero_point, share};
 use super::finish::{At, Other, SumVectors, Write, codes, plain, scaled};
 use super::pool::Pool;
 use super::spec::{ConvSpec, Finish, WeightForm};
@@ -139,12 +139,23 @@ impl Depthwise {
 impl Channels {
     fn run(&self, x: &[u8], images: At, pool: &Pool) {
         assert!(x.len() >= self.spec.input.len(), "an image has the length of its layout");
-        let rows = self.lanes().div_ceil(self.block) * self.spec.output.height;
-        let parts = pool.threads().min(rows);
         let rolling = Rolling { channels: self, x: x.as_ptr(), images };
-        pool.run(parts, &|part| {
-            self.isa.dispatch(Part { rolling, rows: share(rows, part, parts) });
-        });
+        let (blocks, height) = (self.lanes().div_ceil(self.block), self.spec.output.height);
+        let run = |rows: Range<usize>, of_blocks: Range<usize>| {
+            self.isa.dispatch(Part { rolling, rows, of_blocks });
+        };
+        // As convolutions share them, so that a thread reads what it wrote.
+        if are_few(pool, height * self.spec.output.width) || height < pool.threads() {
+            let rows = blocks * height;
+            let parts = pool.threads().min(rows);
+            pool.run(parts, &|part| run(0..height, share(rows, part, parts)));
+        } else {
+            let parts = pool.threads().min(height);
+            pool.run(parts, &|part| {
+                let rows = share(height, part, parts);
+                run(rows.clone(), 0..blocks * rows.len());
+            });
+        }
     }
 }
 
@@ -228,10 +239,11 @@ struct Rolling<'a> {
 // SAFETY: threads read `x` and the other image, and write disjoint rows of blocks of the result.
 unsafe impl Sync for Rolling<'_> {}
 
-/// Rows of the result in blocks of channels, counted block by block.
+/// Some rows of the result, and which of the rows of all blocks there, counted block by block.
 struct Part<'a> {
     rolling: Rolling<'a>,
     rows: Range<usize>,
+    of_blocks: Range<usize>,
 }
 
 /// One row of a block: where its taps begin, what its words are, and where its results go.
@@ -250,11 +262,11 @@ impl Task for Part<'_> {
 
     #[inline(always)]
     fn run<A: Codes>(self, arch: A) {
-        let (rolling, height) = (self.rolling, self.rolling.channels.spec.output.height);
+        let (rolling, height) = (self.rolling, self.rows.len());
         let spec = &rolling.channels.spec;
         let bounds = arch.bounds(rolling.channels.write.last_clamp());
-        for row in self.rows {
-            let row = rolling.row(row / height, row % height);
+        for row in self.of_blocks {
+            let row = rolling.row(row / height, self.rows.start + row % height);
             // SAFETY: the row is one of the result, whose lengths were checked; parts do not share rows of blocks.
             unsafe {
                 match (spec.kernel, spec.strides[1] * rolling.channels.joined, spec.dilations[1]) {

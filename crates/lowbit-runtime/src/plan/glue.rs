@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use lowbit_kernels::nhwc::ImageLayout;
+use lowbit_kernels::nhwc::{ImageLayout, Pool};
 use lowbit_kernels::{Body, Isa, ROUNDER};
 
 use crate::network::{Add, AveragePool, Dequantize, GlobalAverage, Mul, Quantize, Sample, Window};
@@ -79,10 +79,10 @@ impl Piece {
         self.size[0] * self.size[1]
     }
 
-    /// Its elements in the plane of channel `c`.
+    /// Its elements in a plane.
     #[inline(always)]
-    fn in_plane(&self, layout: &ImageLayout, c: usize) -> std::ops::Range<usize> {
-        let first = (c * layout.height + self.at[0]) * layout.width + self.at[1];
+    fn in_plane(&self, layout: &ImageLayout) -> std::ops::Range<usize> {
+        let first = self.at[0] * layout.width + self.at[1];
         first..first + self.len()
     }
 
@@ -99,55 +99,81 @@ fn is_list(layout: &ImageLayout, scales: &[f32]) -> bool {
     layout.height * layout.width == 1 && scales.len() == 1
 }
 
+/// The floats become codes; threads share the rows.
 pub(super) fn quantize(
     isa: Isa,
-    how: &Quantize,
-    offset: i32,
-    (floats, codes): (&[f32], &mut [u8]),
+    (how, offset): (&Quantize, i32),
+    floats: &[f32],
     to: To<'_>,
+    pool: &Pool,
 ) {
-    if how.pixels || is_list(to.1, &how.scales) {
-        quantize_pixels(isa, how, offset, (floats, codes), to);
-    } else {
-        quantize_planes(isa, how, offset, floats, to);
-    }
+    let whole = *to.1;
+    let by_pixels = how.pixels || is_list(&whole, &how.scales);
+    pool.run_rows(to, &|rows, image, layout| {
+        let rows = (rows.start, (image, layout));
+        if by_pixels {
+            quantize_pixels(isa, how, offset, floats, rows);
+        } else {
+            quantize_planes(isa, how, offset, (floats, whole.height * whole.width), rows);
+        }
+    });
 }
 
 per_tier! {
-    fn quantize_pixels(how: &'a Quantize, offset: i32, operands: (&'a [f32], &'a mut [u8]), to: To<'a>) {
-        let ((floats, codes), to) = (operands, to);
-        let layout = *to.1;
-        let (width, channels) = (layout.width, layout.channels);
-        let codes = &mut codes[..width * channels];
-        for y in 0..layout.height {
-            let from = &floats[y * width * channels..][..width * channels];
+    // Pixels of few channels that do not fill their words are spread from a stretch of codes.
+    fn quantize_pixels(how: &'a Quantize, offset: i32, floats: &'a [f32], rows: Rows<'a>) {
+        let (first, (image, layout)) = rows;
+        let (channels, pixel) = (layout.channels, layout.pixel);
+        let quantize = |from: &[f32], codes: &mut [u8]| {
             lowbit_kernels::quantize(from, how.scales[0], how.zero_points[0] + offset, codes);
-            let out = to.1.pixels_mut(to.0, y);
-            if channels == 3 {
-                let pixels = out.as_chunks_mut::<4>().0.iter_mut();
-                for (to, &[red, green, blue]) in pixels.zip(codes.as_chunks::<3>().0) {
-                    *to = [red, green, blue, 0];
-                }
+        };
+        let mut codes = [0; WORD * PIXELS];
+        let row = layout.width * channels;
+        for y in 0..layout.height {
+            let from = &floats[(first + y) * row..][..row];
+            let out = layout.pixels_mut(image, y);
+            if pixel == channels {
+                quantize(from, out);
+            } else if channels > WORD {
+                let pixels = out.chunks_exact_mut(pixel).zip(from.chunks_exact(channels));
+                pixels.for_each(|(out, from)| quantize(from, &mut out[..channels]));
             } else {
-                let pixels = out.chunks_exact_mut(layout.pixel);
-                for (to, from) in pixels.zip(codes.chunks_exact(channels)) {
-                    to[..channels].copy_from_slice(from);
+                for (out, from) in out.chunks_mut(PIXELS * pixel).zip(from.chunks(PIXELS * channels)) {
+                    let codes = &mut codes[..from.len()];
+                    quantize(from, codes);
+                    spread(codes, channels, out);
                 }
             }
         }
     }
 }
 
+/// Pixels of fewer channels than a word become words.
+#[inline(always)]
+fn spread(codes: &[u8], channels: usize, out: &mut [u8]) {
+    let pixels = out.as_chunks_mut::<WORD>().0.iter_mut();
+    if channels == 3 {
+        for (to, &[red, green, blue]) in pixels.zip(codes.as_chunks::<3>().0) {
+            *to = [red, green, blue, 0];
+        }
+    } else {
+        for (to, from) in pixels.zip(codes.chunks_exact(channels)) {
+            to[..channels].copy_from_slice(from);
+        }
+    }
+}
+
 per_tier! {
     // Four planes of codes become words, which are stored whole.
-    fn quantize_planes(how: &'a Quantize, offset: i32, floats: &'a [f32], to: To<'a>) {
-        let (image, layout) = to;
+    fn quantize_planes(how: &'a Quantize, offset: i32, planes: (&'a [f32], usize), rows: Rows<'a>) {
+        let ((floats, plane), (first_row, (image, layout))) = (planes, rows);
         let (mut codes, mut words) = ([[0; PIXELS]; WORD], [0u32; PIXELS]);
         for piece in Piece::all(layout) {
             let words = &mut words[..piece.len()];
             for first in (0..layout.channels).step_by(WORD) {
                 for (c, codes) in (first..layout.channels).zip(&mut codes) {
-                    let from = &floats[piece.in_plane(layout, c)];
+                    let start = c * plane + first_row * layout.width;
+                    let from = &floats[start..][piece.in_plane(layout)];
                     let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c));
                     let codes = &mut codes[..from.len()];
                     lowbit_kernels::quantize(from, scale, zero_point + offset, codes);
@@ -200,7 +226,8 @@ per_tier! {
                 for c in first..layout.channels.min(first + WORD) {
                     let (scale, zero_point) = (pick(&how.scales, c), pick(&how.zero_points, c) + offset);
                     let shift = 8 * (c - first);
-                    for (to, word) in floats[piece.in_plane(layout, c)].iter_mut().zip(&*words) {
+                    let plane = &mut floats[c * layout.height * layout.width..];
+                    for (to, word) in plane[piece.in_plane(layout)].iter_mut().zip(&*words) {
                         *to = ((word >> shift & 255) as i32 - zero_point) as f32 * scale;
                     }
                 }

@@ -168,7 +168,7 @@ impl Compiled {
                     &memory.floats[x.range.clone()]
                 };
                 let to = (&mut memory.arena[y.range.clone()], &y.layout);
-                glue::quantize(plan.isa, quantize, y.offset(), (floats, &mut memory.row), to);
+                glue::quantize(plan.isa, (quantize, y.offset()), floats, to, pool);
             }
             Run::Plain(Kind::Dequantize(dequantize)) => glue::dequantize(
                 plan.isa,
