@@ -1,13 +1,15 @@
 """Measures lowbit beside onnxruntime in one interleaved run: float throughput, and the cost of quantizing.
 
-    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [float] [quantize] [memory] [packed] [layers]
+    python checks/bench_ort.py [--bench PATH] [--repeat N] [--blocks N] [--only RANGES,...] [PART ...]
 
 Prints Markdown. `float`: images a second, medians of alternating blocks of about 0.4 s, with the quartiles. `quantize`:
 wall time and peak memory of calibrating, quantizing and writing, each in a process of its own; onnxruntime's time leaves
 its imports and its own preprocessing of the model out, lowbit's is that of the whole process. `memory`: lowbit's peak
 for 200 and for 10,000 images. `packed`: onnxruntime's time on one image of ResNet-20 as float, int8, and 4- and 2-bit
 files of either format, made with `--lowbit`, in alternating blocks. `layers`: GMAC/s of onnxruntime on float 3x3 convolutions
-alone, those of `cargo bench -p lowbit-kernels --bench nhwc -- bits`, one thread. `--bench` is the example binary `ort_bench` (built by cargo when not given).
+alone, those of `cargo bench -p lowbit-kernels --bench nhwc -- bits`, one thread. `agreement`: on how many of 800 photographs onnxruntime's own
+quantization, calibrated on 200 others, gives the class of the float model. Without a PART, the first three. `--bench` is the example binary
+`ort_bench` (built by cargo when not given).
 """
 
 import argparse
@@ -26,11 +28,15 @@ import numpy as np
 from models import MODELS, REPO, Model
 from run import print_table
 
+PARTS = ["float", "quantize", "memory", "packed", "layers", "agreement"]
 BY_NAME = {model.name: model for model in MODELS}
 FLOAT_MODELS = ["resnet20", "mobilenetv1", "efficientnet-lite0", "open-nsfw"]
 QUANTIZE = {"resnet20": 512, "efficientnet-lite0": 200}
 OURS = ["min-max", "moving-average", "percentile", "mse", "kl"]
 THEIRS = ["MinMax", "Percentile", "Entropy"]
+# Its histograms of larger models take more than 12 GB.
+AGREEMENT = {"mobilenetv1": THEIRS[:1], "efficientnet-lite0": THEIRS[:1], "orientation": THEIRS, "ppocr-cls": THEIRS}
+PHOTOGRAPHS, CALIBRATION = 1000, 200
 LAYERS = [(64, 56), (128, 28), (256, 14), (512, 7)]
 BLOCK_S = 0.4
 
@@ -217,11 +223,13 @@ def float_layers(blocks: int) -> None:
 
 def ort_job(name: str, method: str, images: int, work: Path) -> None:
     """The onnxruntime side, in this process; prints seconds and peak kilobytes."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = BY_NAME[name]
+    loaded = onnx.load(model.path)
 
     class Reader(CalibrationDataReader):
         def __init__(self):
@@ -229,9 +237,12 @@ def ort_job(name: str, method: str, images: int, work: Path) -> None:
 
         def get_next(self):
             found = next(self.inputs, None)
-            return None if found is None else {"input": found}
+            return None if found is None else {loaded.graph.input[0].name: found}
 
-    quant_pre_process(str(model.path), str(work / "pre.onnx"), skip_symbolic_shape=True)
+    if loaded.opset_import[0].version < 13:  # the first with scales for each channel
+        loaded = onnx.version_converter.convert_version(loaded, 13)
+    onnx.save(loaded, work / "opset.onnx")
+    quant_pre_process(str(work / "opset.onnx"), str(work / "pre.onnx"), skip_symbolic_shape=True)
     start = time.perf_counter()
     quantize_static(str(work / "pre.onnx"), str(work / "theirs.onnx"), Reader(), quant_format=QuantFormat.QDQ,
                     per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
@@ -239,6 +250,29 @@ def ort_job(name: str, method: str, images: int, work: Path) -> None:
     seconds = time.perf_counter() - start
     status = Path("/proc/self/status").read_text()
     print(seconds, next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+
+
+def agreement(only: list[str]) -> None:
+    import onnxruntime as ort
+
+    rows = []
+    for name, methods in AGREEMENT.items():
+        model = BY_NAME[name]
+        images = list(read_images(model, PHOTOGRAPHS))[CALIBRATION:]
+
+        def classes(path: Path) -> np.ndarray:
+            session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            feed = session.get_inputs()[0].name
+            return np.array([session.run(None, {feed: image})[0].argmax() for image in images])
+
+        expected = classes(model.path)
+        for method in (method for method in methods if method in only):
+            with tempfile.TemporaryDirectory() as folder:
+                theirs_quantize(model, CALIBRATION, method, Path(folder))
+                found = classes(Path(folder) / "theirs.onnx")
+            rows.append([name, method, f"{100 * (found == expected).mean():.2f}"])
+            print(f"{rows[-1]}", file=sys.stderr)
+    print_table(f"onnxruntime's own quantization, {PHOTOGRAPHS - CALIBRATION} photographs", ["model", "ranges", "agreement %"], rows)
 
 
 def read_images(model: Model, images: int):
@@ -263,15 +297,15 @@ def main() -> None:
     if sys.argv[1:2] == ["--ort"]:
         return ort_job(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["float", "quantize", "memory", "packed", "layers", []], metavar="PART")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--bench", type=Path, help="the example binary ort_bench")
     parser.add_argument("--lowbit", type=Path, default=Path("lowbit"), help="the command-line tool: for `packed`")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[*OURS, *THEIRS], help="ranges to measure")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each quantization")
     parser.add_argument("--blocks", type=int, default=9, help="blocks of each throughput")
     args = parser.parse_args()
-    parts = args.parts or ["float", "quantize", "memory"]
-    bench = args.bench or (build() if {*parts} - {"packed", "layers"} else None)
+    parts = args.parts or PARTS[:3]
+    bench = args.bench or (build() if {*parts} - {*PARTS[3:]} else None)
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())
     print(f"{cpu}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
@@ -285,6 +319,8 @@ def main() -> None:
         packed(args.lowbit, args.blocks)
     if "layers" in parts:
         float_layers(args.blocks)
+    if "agreement" in parts:
+        agreement(args.only)
 
 
 if __name__ == "__main__":
