@@ -27,6 +27,14 @@ pub const PRESETS: &[RecipePreset] = &[
         recipe: int8,
     },
     RecipePreset {
+        name: "int8-brecq",
+        line: "as int8, blocks reconstructed: for scores that lie close together; minutes",
+        recipe: || {
+            let blocks = Reconstruction { iterations: 300, ..Reconstruction::brecq() };
+            Recipe { steps: vec![Step::BiasCorrection, Step::Reconstruct(blocks)], ..int8() }
+        },
+    },
+    RecipePreset {
         name: "w8a8-kl",
         line: "as int8, ranges of least Kullback-Leibler divergence",
         recipe: || Recipe { activations: RangeRule::Kl, ..int8() },
