@@ -4,6 +4,7 @@ mod rows;
 mod weights;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use lowbit_graph::{Blocking, DequantizeLinear, Graph, Node, Op, QuantizeLinear, ValueId};
 use lowbit_quant::{CodedWeight, QParams, Quantizer};
@@ -61,11 +62,11 @@ pub struct Weight {
     /// The float value that the node reads beside it.
     pub input: ValueId,
     /// What the codes stand for: the float weight after all factors of its inputs and outputs, output channels as rows.
-    pub target: Vec<f32>,
+    pub target: Arc<[f32]>,
     /// [output channels, ...]: the shape of `target`.
     pub shape: Vec<usize>,
     /// The real numbers that the codes were rounded from: `target`, until an algorithm learns others.
-    pub latent: Vec<f32>,
+    pub latent: Arc<[f32]>,
     /// Codes and what they mean.
     pub coded: CodedWeight,
     /// Which weights were pruned, and stay 0 while the others are learned; empty where none was.

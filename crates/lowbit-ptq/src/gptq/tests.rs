@@ -35,7 +35,7 @@ fn the_error_is_that_of_the_layers_result() {
     let moments = second_moments(&session, (op, &weight.shape), &Noise(3), &|_| {}).unwrap();
     // The same layer, its weights being what rounding changed, applied to what it reads.
     let difference: Vec<f32> =
-        weight.coded.decode().iter().zip(&weight.target).map(|(q, w)| q - w).collect();
+        weight.coded.decode().iter().zip(weight.target.iter()).map(|(q, w)| q - w).collect();
     let lowbit_graph::Op::Conv(conv) = op else { panic!("a convolution") };
     let conv = lowbit_graph::Conv { activation: lowbit_graph::Activation::None, ..*conv };
     let rows = lowbit_tensor::Tensor::new(weight.shape.clone(), difference);

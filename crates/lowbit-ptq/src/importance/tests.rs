@@ -62,7 +62,7 @@ fn error(graph: &Graph, rounding: &Rounding, weighed_by: &BTreeMap<usize, Vec<f3
     let made = quantize(graph, &plan, &calibration, rounding).unwrap();
     let one = |weight: &crate::Weight| {
         let off = weight.coded.decode();
-        let both = off.iter().zip(&weight.target).zip(&weighed_by[&weight.index]);
+        let both = off.iter().zip(weight.target.iter()).zip(&weighed_by[&weight.index]);
         both.map(|((q, w), h)| f64::from(*h) * f64::from(q - w) * f64::from(q - w)).sum::<f64>()
     };
     made.weights.iter().map(one).sum()

@@ -1,5 +1,7 @@
 //! Weights and biases in the graph: written once by insertion, and again by every algorithm that changes them.
 
+use std::sync::Arc;
+
 use lowbit_graph::{Graph, Node, ValueId, quantize_bias};
 use lowbit_quant::{CodedWeight, QuantError, Quantizer, Table};
 use lowbit_tensor::Tensor;
@@ -133,12 +135,13 @@ impl Inserter {
         let bias = bias.map(|values| self.hold_bias(index, node, values, on_integers));
         let tensor = reading.found.tensor;
         let Some(input) = node.input(0) else { return };
+        let target = Arc::<[f32]>::from(rows.values);
         self.quantized.weights.push(Weight {
             node: node.name.clone(),
             index,
             input,
-            latent: rows.values.clone(),
-            target: rows.values,
+            latent: Arc::clone(&target),
+            target,
             shape: rows.shape,
             coded: coded.clone(),
             pruned,

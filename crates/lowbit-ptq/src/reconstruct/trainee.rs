@@ -224,7 +224,7 @@ impl Trainee {
             };
             let coded = coded.map_err(|source| named(weight, source))?;
             if let Learned::Free(free) = &learned.how {
-                quantized.weights[learned.index].latent = free.latent();
+                quantized.weights[learned.index].latent = free.latent().into();
             }
             quantized.set_weight(learned.index, coded);
         }
