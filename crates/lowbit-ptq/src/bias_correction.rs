@@ -31,7 +31,8 @@ pub fn bias_correction(
             }
         };
         let decoded = weight.coded.decode();
-        let error: Vec<f32> = decoded.iter().zip(weight.target.iter()).map(|(q, w)| q - w).collect();
+        let error: Vec<f32> =
+            decoded.iter().zip(weight.target.iter()).map(|(q, w)| q - w).collect();
         let op = &float.nodes[weight.index].op;
         let shift = mean_shift(op, &error, weight.shape[0], &means);
         let values = bias.values.iter().zip(shift);
