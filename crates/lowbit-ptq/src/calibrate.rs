@@ -53,15 +53,17 @@ impl Calibration {
         for region in plan.regions.iter().filter(wide) {
             found.extend(self.region(graph, plan, region).into_iter().flatten());
         }
-        let groups = 0..plan.groups.len();
-        groups
-            .map(|i| match found.remove(&i) {
-                Some(found) => Ok(found),
+        let groups = (0..plan.groups.len()).into_par_iter();
+        let all: Vec<Result<Found, PtqError>> = groups
+            .map(|i| match found.get(&i) {
+                Some(found) => Ok(found.clone()),
                 None => {
                     Ok(Found { tensor: self.tensor(graph, plan, (i, bits[i]))?, channels: None })
                 }
             })
-            .collect()
+            .collect();
+        // The first error is the same at any thread count.
+        all.into_iter().collect()
     }
 
     /// The quantizer of `bits` bits of a whole group, by the rule.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::record_file::RecordFile;
 use super::{Kind, Parts, Source, Split, Visit};
 use crate::error::DataError;
@@ -30,14 +32,12 @@ struct Batch {
 pub(crate) fn open(name: &Path, files: &[PathBuf]) -> Result<Parts, DataError> {
     let mut batches = Vec::new();
     let (mut splits, mut labels) = (Vec::new(), Vec::new());
-    for path in files {
-        let file = RecordFile::open(path)?;
+    let opened: Vec<_> = files.par_iter().map(|path| open_batch(path)).collect();
+    for (path, opened) in files.iter().zip(opened) {
         let first = labels.len();
-        let records = record_count(&file)?;
-        for record in 0..records {
-            labels.push(read_label(&file, record)?);
-        }
-        splits.resize(first + records, split_of(path));
+        let (file, of_batch) = opened?;
+        labels.extend(of_batch);
+        splits.resize(labels.len(), split_of(path));
         batches.push(Batch { file, first });
     }
     Ok(Parts {
@@ -48,6 +48,14 @@ pub(crate) fn open(name: &Path, files: &[PathBuf]) -> Result<Parts, DataError> {
         labels: Some(labels),
         classes: Some(CLASSES.map(String::from).to_vec()),
     })
+}
+
+/// A file and the labels of its images.
+fn open_batch(path: &Path) -> Result<(RecordFile, Vec<u32>), DataError> {
+    let file = RecordFile::open(path)?;
+    let labels = (0..record_count(&file)?).map(|record| read_label(&file, record));
+    let labels = labels.collect::<Result<_, _>>()?;
+    Ok((file, labels))
 }
 
 fn split_of(path: &Path) -> Split {

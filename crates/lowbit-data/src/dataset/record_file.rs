@@ -46,10 +46,15 @@ impl RecordFile {
     }
 
     pub(crate) fn read_exact_at(&self, out: &mut [u8], offset: u64) -> Result<(), DataError> {
-        self.with_record(offset, out.len(), &mut |bytes| {
-            out.copy_from_slice(bytes);
-            Ok(())
-        })
+        match &self.bytes {
+            Bytes::File(file) => {
+                file.read_exact_at(out, offset).map_err(DataError::io(&self.path, "read"))
+            }
+            Bytes::Memory(_) => self.with_record(offset, out.len(), &mut |bytes| {
+                out.copy_from_slice(bytes);
+                Ok(())
+            }),
+        }
     }
 
     /// Hands the `len` bytes at `offset` to `visit`, without allocating for small records.
