@@ -2,7 +2,7 @@
 //!
 //! A value's bin is its sign, its exponent and the top 9 bits of its mantissa: 512 bins an octave, so that every bin is
 //! narrower than 0.2 % of its values, whatever the scale. Counts only add, so the histogram of a stream does not
-//! depend on the order in which parts of it were seen. Octaves are stored once a value falls into them: 4 KiB each.
+//! depend on the order in which parts of it were seen. Octaves are stored once a value falls into them: 2 KiB each, 6 once merged.
 
 use std::ops::Range;
 
