@@ -28,7 +28,8 @@ import numpy as np
 from models import MODELS, REPO, Model
 from run import print_table
 
-PARTS = ["float", "quantize", "memory", "packed", "layers", "agreement"]
+OF_BENCH = ["float", "quantize", "memory"]
+PARTS = [*OF_BENCH, "packed", "layers", "agreement"]
 BY_NAME = {model.name: model for model in MODELS}
 FLOAT_MODELS = ["resnet20", "mobilenetv1", "efficientnet-lite0", "open-nsfw"]
 QUANTIZE = {"resnet20": 512, "efficientnet-lite0": 200}
@@ -304,8 +305,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each quantization")
     parser.add_argument("--blocks", type=int, default=9, help="blocks of each throughput")
     args = parser.parse_args()
-    parts = args.parts or PARTS[:3]
-    bench = args.bench or (build() if {*parts} - {*PARTS[3:]} else None)
+    parts = args.parts or OF_BENCH
+    bench = args.bench or (build() if {*parts} & {*OF_BENCH} else None)
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())
     print(f"{cpu}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")

@@ -46,15 +46,13 @@ impl RecordFile {
     }
 
     pub(crate) fn read_exact_at(&self, out: &mut [u8], offset: u64) -> Result<(), DataError> {
-        match &self.bytes {
-            Bytes::File(file) => {
-                file.read_exact_at(out, offset).map_err(DataError::io(&self.path, "read"))
+        let read = match &self.bytes {
+            Bytes::File(file) => file.read_exact_at(out, offset),
+            Bytes::Memory(bytes) => {
+                record(bytes, offset, out.len()).map(|record| out.copy_from_slice(record))
             }
-            Bytes::Memory(_) => self.with_record(offset, out.len(), &mut |bytes| {
-                out.copy_from_slice(bytes);
-                Ok(())
-            }),
-        }
+        };
+        read.map_err(DataError::io(&self.path, "read"))
     }
 
     /// Hands the `len` bytes at `offset` to `visit`, without allocating for small records.
@@ -64,27 +62,30 @@ impl RecordFile {
         len: usize,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
-        match &self.bytes {
+        let (mut small, mut large);
+        let buffer = match &self.bytes {
             Bytes::Memory(bytes) => {
-                let record = usize::try_from(offset).ok().and_then(|at| bytes.get(at..at + len));
-                let missing = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-                let record = record.ok_or_else(missing);
-                visit(record.map_err(DataError::io(&self.path, "read"))?)
+                let record = record(bytes, offset, len);
+                return visit(record.map_err(DataError::io(&self.path, "read"))?);
             }
-            Bytes::File(file) if len <= STACK_BYTES => {
-                let mut buffer = [0; STACK_BYTES];
-                let read = file.read_exact_at(&mut buffer[..len], offset);
-                read.map_err(DataError::io(&self.path, "read"))?;
-                visit(&buffer[..len])
+            Bytes::File(_) if len <= STACK_BYTES => {
+                small = [0; STACK_BYTES];
+                &mut small[..len]
             }
-            Bytes::File(file) => {
-                let mut buffer = vec![0; len];
-                let read = file.read_exact_at(&mut buffer, offset);
-                read.map_err(DataError::io(&self.path, "read"))?;
-                visit(&buffer)
+            Bytes::File(_) => {
+                large = vec![0; len];
+                &mut large[..]
             }
-        }
+        };
+        self.read_exact_at(buffer, offset)?;
+        visit(buffer)
     }
+}
+
+fn record(bytes: &[u8], offset: u64, len: usize) -> std::io::Result<&[u8]> {
+    let first = usize::try_from(offset).ok();
+    let record = first.and_then(|at| bytes.get(at..at.checked_add(len)?));
+    record.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
 }
 
 #[cfg(unix)]

@@ -150,7 +150,7 @@ impl Channels {
             let parts = pool.threads().min(rows);
             pool.run(parts, &|part| run(0..height, share(rows, part, parts)));
         } else {
-            let parts = pool.threads().min(height);
+            let parts = pool.threads();
             pool.run(parts, &|part| {
                 let rows = share(height, part, parts);
                 run(rows.clone(), 0..blocks * rows.len());

@@ -168,9 +168,9 @@ impl Ones for Portable {
 pub(crate) use x86::Popcount;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::asm;
     use std::arch::x86_64::*;
 
+    use super::super::x86::hold_512;
     use super::{Avx512, ONES, Ones, Signs};
     use crate::arch::Octets;
 
@@ -308,19 +308,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn pin([[a, b], [c, d], [e, f]]: &mut [[__m512i; 2]; 3]) {
-        // SAFETY: there are no instructions.
-        unsafe {
-            asm!(
-                "/* {} {} {} {} {} {} */",
-                inout(zmm_reg) * a,
-                inout(zmm_reg) * b,
-                inout(zmm_reg) * c,
-                inout(zmm_reg) * d,
-                inout(zmm_reg) * e,
-                inout(zmm_reg) * f,
-                options(nostack, preserves_flags),
-            );
-        }
+        hold_512!(a b c d e f);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The operations of [`Codes`] for AVX2 and AVX-512.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::codes::{Clamp, Codes};
@@ -520,27 +519,24 @@ fn lookup_512(bytes: __m512i, table: &[u8; 256]) -> __m512i {
     found
 }
 
+/// Leaves vectors of 512 bits as they are, but what makes them stays before this.
+macro_rules! hold_512 {
+    ($($vector:ident)*) => {
+        // SAFETY: there are no instructions.
+        unsafe {
+            std::arch::asm!(
+                concat!("/*", $(" {", stringify!($vector), "}",)* " */"),
+                $($vector = inout(zmm_reg) *$vector,)*
+                options(nostack, preserves_flags),
+            )
+        }
+    };
+}
+pub(super) use hold_512;
+
 /// [`Codes::pin`].
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn pin_512([a, b, c, d, e, f, g, h]: &mut [__m512i; 8], [i, j, k, l]: &mut [__m512i; 4]) {
-    // SAFETY: there are no instructions.
-    unsafe {
-        asm!(
-            "/* {} {} {} {} {} {} {} {} {} {} {} {} */",
-            inout(zmm_reg) * a,
-            inout(zmm_reg) * b,
-            inout(zmm_reg) * c,
-            inout(zmm_reg) * d,
-            inout(zmm_reg) * e,
-            inout(zmm_reg) * f,
-            inout(zmm_reg) * g,
-            inout(zmm_reg) * h,
-            inout(zmm_reg) * i,
-            inout(zmm_reg) * j,
-            inout(zmm_reg) * k,
-            inout(zmm_reg) * l,
-            options(nostack, preserves_flags),
-        );
-    }
+    hold_512!(a b c d e f g h i j k l);
 }
