@@ -95,7 +95,7 @@ pub struct StepInfo {
     pub writes_bits: bool,
     /// Multiplications for one image.
     pub macs: usize,
-    /// Bytes of its packed weights.
+    /// Bytes of its packed weights, or tables.
     pub weight_bytes: usize,
     /// Height, width and channels of its result.
     pub output: [usize; 3],
@@ -179,7 +179,7 @@ impl Plan {
         self.arena_len + 4 * self.floats_len
     }
 
-    /// Bytes of packed weights.
+    /// Bytes of packed weights and tables.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
         self.steps.iter().map(Compiled::weight_bytes).sum()

@@ -78,7 +78,7 @@ pub struct Benchmark {
     pub peak_gmacs: f64,
     /// The same with signs, for models that have layers of them.
     pub peak_sign_gmacs: Option<f64>,
-    /// Bytes of packed weights, and of the activations of one image.
+    /// Bytes of packed weights with tables of codes, and of the activations of one image.
     pub memory_bytes: [usize; 2],
     /// The most memory the process ever had, where the system tells it.
     pub peak_process_bytes: Option<usize>,
@@ -99,7 +99,7 @@ pub struct LayerTime {
     pub output: [usize; 3],
     /// Multiplications.
     pub macs: usize,
-    /// Bytes of its packed weights.
+    /// Bytes of its packed weights, or tables of codes.
     pub weight_bytes: usize,
     /// Median time.
     pub microseconds: f64,
@@ -132,7 +132,8 @@ pub fn bench(
     let plan = Plan::choosing(&network, isa, options.bit_serial);
     let compiled = lowbit_runtime::Model::from(plan).with_threads(options.threads);
     let ready = started.elapsed();
-    drop(network);
+    // What runs does not need them.
+    drop((network, model));
     let input = noise(options.batch * compiled.input_len());
     let mut output = vec![0.0; options.batch * compiled.output_len()];
     let milliseconds = measure(options.time, || compiled.run_into(&input, &mut output))?;

@@ -132,7 +132,7 @@ fn summary(measured: &Benchmark) -> String {
         (
             "memory",
             format!(
-                "weights {}, activations {}{}",
+                "weights and tables {}, activations {}{}",
                 mib(weights),
                 mib(activations),
                 measured.peak_process_bytes.map_or_else(String::new, |peak| format!(

@@ -64,7 +64,7 @@ impl Compiled {
             factors: Factors::Codes,
             writes_bits: alone.is_some(),
             macs: 0,
-            weight_bytes: 0,
+            weight_bytes: table_bytes(&step.kind),
             output: network.values[y].image(),
         };
         let run = match &step.kind {
@@ -97,7 +97,7 @@ impl Compiled {
                 Run::Float(Box::new(Float::new(float, &mut info)))
             }
             Kind::Table(_) if let Some(thresholds) = alone => {
-                info.kind = "pack";
+                (info.kind, info.weight_bytes) = ("pack", 0);
                 Run::Pack(PackBits::new(isa, thresholds))
             }
             plain => Run::Plain(plain.clone()),
@@ -140,7 +140,7 @@ impl Compiled {
 
     /// Bytes of weights that images of a batch share.
     pub(super) fn shared_weight_bytes(&self) -> usize {
-        if matches!(self.run, Run::Float(_)) { 0 } else { self.info.weight_bytes }
+        if matches!(self.run, Run::Float(_) | Run::Plain(_)) { 0 } else { self.info.weight_bytes }
     }
 
     /// Whether it takes memory beside its operands, as much as it finds out when it runs.
@@ -448,4 +448,14 @@ fn convolution(
     let packed = nhwc::Conv::new(isa, spec, weights, zero_point, finish);
     let (kernel, bytes) = (packed.kernel_name(), packed.weight_bytes());
     (if floats { Run::FloatConv(packed) } else { Run::Conv(packed) }, kernel, bytes)
+}
+
+/// Bytes of the codes that a step looks up.
+fn table_bytes(kind: &Kind) -> usize {
+    let tables = match kind {
+        Kind::Table(tables) => tables.len(),
+        Kind::Concat(tables) => tables.iter().flatten().count(),
+        _ => 0,
+    };
+    256 * tables
 }
